@@ -1,0 +1,125 @@
+//! The settings in force, printed as YAML that could be read back; secrets are masked before they get here.
+
+use serde_json::Value;
+
+/// A config that can show itself for `check`.
+pub trait Effective {
+    /// The settings in force under their config keys, in units that read back, with secrets masked.
+    fn effective(&self) -> Value;
+}
+
+/// A URL without its password: `http://user:***@host/path`.
+#[must_use]
+pub fn mask_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:***@{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// Block-style YAML; strings are quoted unless they are plainly words.
+pub(crate) fn to_yaml(value: &Value) -> String {
+    let mut out = String::new();
+    block(value, 0, &mut out);
+    out
+}
+
+fn block(value: &Value, indent: usize, out: &mut String) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                out.push_str(&" ".repeat(indent));
+                out.push_str(&scalar(&Value::String(key.clone())));
+                out.push(':');
+                nested(value, indent, out);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                out.push_str(&" ".repeat(indent));
+                out.push('-');
+                if item.as_object().is_some_and(|map| !map.is_empty()) {
+                    // The first key stands on the dash's line, the others below it.
+                    let mut inner = String::new();
+                    block(item, indent + 2, &mut inner);
+                    out.push(' ');
+                    out.push_str(inner.trim_start());
+                } else {
+                    nested(item, indent, out);
+                }
+            }
+        }
+        _ => {
+            out.push_str(&scalar(value));
+            out.push('\n');
+        }
+    }
+}
+
+fn nested(value: &Value, indent: usize, out: &mut String) {
+    let is_block = match value {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
+    };
+    if is_block {
+        out.push('\n');
+        block(value, indent + 2, out);
+    } else {
+        out.push(' ');
+        out.push_str(&scalar(value));
+        out.push('\n');
+    }
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) if is_plain(text) => text.clone(),
+        // JSON's quoted form is YAML's double-quoted form. A dollar is doubled, or it would be expanded when read.
+        Value::String(text) => Value::String(text.replace('$', "$$")).to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    let typed = matches!(text, "true" | "false" | "null") || text.parse::<f64>().is_ok();
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_./-:%".contains(c);
+    let edges = text.starts_with(['-', ':', '%', '.']) || text.ends_with(':');
+    !text.is_empty() && !typed && !edges && !text.contains(": ") && text.chars().all(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        let value = json!({
+            "state_dir": "/var/log/app/.podkit",
+            "batch": {"size": "1MiB", "age": "1s"},
+            "sources": [{"include": ["/a/*.log", "x"], "fields": {"k": "v: w", "n": "007", "t": "true"}}, {"include": []}],
+            "empty": {},
+            "text": "two\nlines # and \"quotes\"",
+            "off": null,
+            "on": true,
+            "list": [[1, 2], ["a"]],
+        });
+        assert_eq!(yaml::parse(&to_yaml(&value)).unwrap().to_json(), value, "{}", to_yaml(&value));
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked() {
+        assert_eq!(mask_url("https://u:p@es:9200/x?y"), "https://u:***@es:9200/x?y");
+        assert_eq!(mask_url("https://token@es/x"), "https://token:***@es/x");
+        assert_eq!(mask_url("http://es:9200/a@b"), "http://es:9200/a@b");
+        assert_eq!(mask_url("stdout:"), "stdout:");
+    }
+}

@@ -1,0 +1,173 @@
+//! From an outcome to what the world sees: one line on stderr, the termination message, the exit code.
+//!
+//! The chain of causes is joined here and nowhere else.
+
+use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::command::Tool;
+use crate::fault::Fault;
+
+/// How a binary ended; the same codes for all four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All was done.
+    Done = 0,
+    /// Something failed; the message says what.
+    Failed = 1,
+    /// Bad flags or config (`EX_USAGE` of sysexits.h).
+    Usage = 64,
+    /// A deadline passed with work left (`EX_TEMPFAIL` of sysexits.h); the message says what was left.
+    Deadline = 75,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What a binary's own error adds to its text: the exit code and, where one is known, the fix.
+pub trait Report: Error {
+    /// The exit code that this error ends the binary with.
+    fn exit(&self) -> Exit {
+        Exit::Failed
+    }
+
+    /// How to mend it, printed as a second line.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A failed call: the exit code and the lines to print.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    /// Message and hint, one pair a fault.
+    lines: Vec<(String, Option<String>)>,
+}
+
+impl Failure {
+    /// A failure with one message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, lines: vec![(message.into(), None)] }
+    }
+
+    /// Adds how to mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Some(last) = self.lines.last_mut() {
+            last.1 = Some(hint.into());
+        }
+        self
+    }
+
+    /// The messages, one for each fault, without hints.
+    pub fn messages(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(|(message, _)| message.as_str())
+    }
+
+    pub(crate) fn faults(faults: Vec<Fault>) -> Self {
+        let lines = faults.into_iter().map(|fault| (fault.to_string(), fault.what.hint)).collect();
+        Self { exit: Exit::Usage, lines }
+    }
+}
+
+impl<R: Report> From<R> for Failure {
+    fn from(error: R) -> Self {
+        Self { exit: error.exit(), lines: vec![(chain(&error), error.hint())] }
+    }
+}
+
+/// An error and its causes as one line, each said once: `cannot rename "a" to "b": read-only file system`.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = plain(&error.to_string());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = plain(&error.to_string());
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+/// The standard library's `Permission denied (os error 13)` as a part of a sentence: `permission denied`.
+fn plain(text: &str) -> String {
+    let text = text.split(" (os error ").next().unwrap_or(text).replace(['\n', '\r'], " ");
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            first.to_lowercase().chain(text.chars().skip(1)).collect()
+        }
+        _ => text,
+    }
+}
+
+/// Maps an outcome to the exit code; prints a failure's lines, and leaves them where `kubectl describe pod` looks.
+pub fn report(tool: &Tool, outcome: Result<Exit, Failure>) -> ExitCode {
+    let failure = match outcome {
+        Ok(exit) => return exit.into(),
+        Err(failure) => failure,
+    };
+    let mut text = String::new();
+    for (message, hint) in &failure.lines {
+        text.push_str(&format!("podkit-{}: {message}\n", tool.name));
+        if let Some(hint) = hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    if tool.termination_message {
+        leave_termination_message(&text);
+    }
+    failure.exit.into()
+}
+
+/// Writes the message where the kubelet looks for it, if the file is there: it creates the file, we never do.
+/// (Kubernetes docs, "Determine the Reason for Pod Failure": at most 4096 bytes are kept.)
+fn leave_termination_message(text: &str) {
+    const PATH: &str = "/dev/termination-log";
+    const LIMIT: usize = 4096;
+    let end = (0..=text.len().min(LIMIT)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(PATH) {
+        let _ = file.write_all(text[..end].trim_end().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot rename \"a\" to \"b\"")]
+    struct Rename(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_is_one_line_without_the_error_number() {
+        let error = Rename(std::io::Error::from_raw_os_error(30));
+        assert_eq!(chain(&error), "cannot rename \"a\" to \"b\": read-only file system");
+    }
+
+    #[test]
+    fn a_cause_that_is_already_told_is_not_told_again() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot start: {0}")]
+        struct Outer(#[source] Rename);
+        let error = Outer(Rename(std::io::Error::other("disk is gone")));
+        assert_eq!(chain(&error), "cannot start: cannot rename \"a\" to \"b\": disk is gone");
+    }
+
+    #[test]
+    fn names_in_capitals_stay_as_they_are() {
+        assert_eq!(plain("TLS failed"), "TLS failed");
+        assert_eq!(plain("No such file or directory (os error 2)"), "no such file or directory");
+    }
+}
