@@ -1,0 +1,113 @@
+//! The time that the drain may take, and how the steps share it. Reads the clock; decides nothing about traffic.
+
+use std::time::{Duration, Instant};
+
+use podkit_lifecycle::Deadline;
+
+/// Kept back for the last line and the end of the process, so that the end is never later than promised.
+const LANDING: Duration = Duration::from_millis(50);
+
+/// The grace period, less what is the app's own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    started: Instant,
+    grace: Duration,
+    reserve: Duration,
+}
+
+impl Budget {
+    /// `reserve` is shorter than `grace`.
+    pub(crate) fn new(started: Instant, grace: Duration, reserve: Duration) -> Self {
+        Self { started, grace, reserve }
+    }
+
+    /// All of it: when this much is spent, the process has ended.
+    pub(crate) fn whole(&self) -> Duration {
+        self.grace.saturating_sub(self.reserve)
+    }
+
+    /// What the steps may spend together.
+    pub(crate) fn usable(&self) -> Duration {
+        self.whole().saturating_sub(LANDING.min(self.whole() / 10))
+    }
+
+    /// Time since the drain began.
+    pub(crate) fn spent(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What the steps still may spend.
+    pub(crate) fn left(&self) -> Duration {
+        self.usable().saturating_sub(self.spent())
+    }
+
+    /// Time until the kubelet would kill, if the grace period began when we did.
+    pub(crate) fn until_kill(&self) -> Duration {
+        self.grace.saturating_sub(self.spent())
+    }
+
+    /// A deadline after `patience`, or where less is left after keeping back `later`, after that.
+    pub(crate) fn deadline(&self, patience: Duration, later: Duration) -> Deadline {
+        Deadline::after(patience.min(self.left().saturating_sub(later)))
+    }
+
+    /// How long one question to a neighbour may take: local answers come at once, but a starved CPU makes them slow,
+    /// and a stuck neighbour must not eat a small budget.
+    pub(crate) fn patience(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(2);
+        (self.whole() / 10).min(MOST)
+    }
+
+    /// What the watch leaves to `calls` calls after it.
+    pub(crate) fn share_of_calls(&self, calls: usize) -> Duration {
+        const EACH: Duration = Duration::from_secs(1);
+        (EACH * u32::try_from(calls).unwrap_or(u32::MAX)).min(self.whole() / 10)
+    }
+
+    /// What the watch leaves to the flush after it: a log that is nearly delivered needs no more.
+    pub(crate) fn share_of_flush(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(5);
+        (self.whole() / 5).min(MOST)
+    }
+}
+
+/// A time as the log shows it: `2.5s`, `40ms`.
+pub(crate) fn show(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..1_000 => format!("{millis}ms"),
+        _ => format!("{:.1}s", time.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_capped_and_shrink_with_the_budget() {
+        let of = |grace, reserve| {
+            Budget::new(Instant::now(), Duration::from_secs(grace), Duration::from_secs(reserve))
+        };
+        let (large, small) = (of(65, 5), of(3, 1));
+        assert_eq!(
+            (large.share_of_flush(), small.share_of_flush()),
+            (Duration::from_secs(5), Duration::from_millis(400))
+        );
+        assert_eq!(
+            (large.share_of_calls(2), small.share_of_calls(2)),
+            (Duration::from_secs(2), Duration::from_millis(200))
+        );
+        assert_eq!(
+            (large.patience(), small.patience()),
+            (Duration::from_secs(2), Duration::from_millis(200))
+        );
+        assert_eq!(large.usable(), Duration::from_millis(59_950));
+        assert_eq!(large.share_of_calls(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn times_are_short_to_read() {
+        assert_eq!(show(Duration::from_millis(40)), "40ms");
+        assert_eq!(show(Duration::from_millis(2_540)), "2.5s");
+    }
+}

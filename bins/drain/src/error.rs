@@ -1,0 +1,58 @@
+//! What ends a drain other than well, and with which exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use podkit_cli::{Exit, Report};
+
+/// Why the drain did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Never the end of a drain: it goes on with standard error.
+    #[error("cannot open the log {path:?}")]
+    Log {
+        /// What `--log` said.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The signals could not be caught, or a thread not started.
+    #[error("cannot set up the drain")]
+    Setup(#[source] io::Error),
+    /// The budget is spent and work is left.
+    #[error("the deadline passed after {after}: {left}")]
+    Deadline {
+        /// Time since the start.
+        after: String,
+        /// What was still open or pending.
+        left: String,
+    },
+    /// SIGTERM came while work was left.
+    #[error("ended by SIGTERM after {after}: {left}")]
+    Terminated {
+        /// Time since the start.
+        after: String,
+        /// What the drain was waiting for.
+        left: String,
+    },
+    /// SIGINT came: the drain is undone.
+    #[error("cancelled by SIGINT after {after}: {lease}")]
+    Cancelled {
+        /// Time since the start.
+        after: String,
+        /// What became of the lease.
+        lease: String,
+    },
+    /// All else was done, but these calls failed.
+    #[error("the traffic has left, but {0}")]
+    Then(String),
+}
+
+impl Report for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Deadline { .. } | Self::Terminated { .. } => Exit::Deadline,
+            Self::Log { .. } | Self::Setup(_) | Self::Cancelled { .. } | Self::Then(_) => Exit::Failed,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Scripted neighbours and clients for the tests of the real binary.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use podkit_testkit::{Finished, Run, eventually, program};
+
+/// The real binary, with a log that the tests can read whoever runs them.
+pub(crate) fn drain(args: &[&str]) -> Run {
+    program(env!("CARGO_BIN_EXE_podkit-drain")).env("PODKIT_DRAIN_LOG", "/dev/stderr").args(args)
+}
+
+/// The same with short delays, which flags may still change, and a budget that a test only spends if something is
+/// wrong.
+pub(crate) fn quick(args: &[&str]) -> Run {
+    drain(args)
+        .env("PODKIT_DRAIN_GRACE", "25s")
+        .env("PODKIT_DRAIN_RESERVE", "1s")
+        .env("PODKIT_DRAIN_QUIET", "300ms")
+        .env("PODKIT_DRAIN_MIN_DELAY", "50ms")
+}
+
+/// Runs it to its end; how long that took, too.
+pub(crate) fn timed(run: Run) -> (Finished, Duration) {
+    let started = Instant::now();
+    let finished = run.finish();
+    (finished, started.elapsed())
+}
+
+/// What a neighbour does with a request.
+pub(crate) enum Answer {
+    Reply(u16, String),
+    /// The connection stays open without an answer.
+    Silence,
+    /// Nothing that this neighbour was made for: 404, and the test fails.
+    Unknown,
+}
+
+/// One request as it came: `POST /drain?lease=5s`.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) at: Instant,
+    pub(crate) line: String,
+}
+
+type Script = Box<dyn FnMut(&str) -> Answer + Send>;
+
+struct Shared {
+    requests: Mutex<Vec<Request>>,
+    unknown: Mutex<Vec<String>>,
+    silent: Mutex<Vec<TcpStream>>,
+    script: Mutex<Script>,
+    stopped: AtomicBool,
+}
+
+/// An HTTP server that follows a script; it refuses connections once it is dropped.
+pub(crate) struct Neighbour {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Neighbour {
+    pub(crate) fn new(script: impl FnMut(&str) -> Answer + Send + 'static) -> Self {
+        Self::on(0, script)
+    }
+
+    pub(crate) fn on(port: u16, script: impl FnMut(&str) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+        let address = listener.local_addr().expect("a listener has an address");
+        let shared = Arc::new(Shared {
+            requests: Mutex::default(),
+            unknown: Mutex::default(),
+            silent: Mutex::default(),
+            script: Mutex::new(Box::new(script)),
+            stopped: AtomicBool::new(false),
+        });
+        let server = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if server.stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                server.serve(stream.expect("the listener is open"));
+            }
+        });
+        Self { address, shared, thread: Some(thread) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().expect("no script panics").clone()
+    }
+
+    /// Their lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.requests().into_iter().map(|request| request.line).collect()
+    }
+
+    /// How many requests so far begin with this.
+    pub(crate) fn count(&self, start: &str) -> usize {
+        self.lines().iter().filter(|line| line.starts_with(start)).count()
+    }
+
+    /// Waits for so many requests that begin with this.
+    pub(crate) fn wait_for(&self, start: &str, count: usize) {
+        eventually(&format!("{count} requests {start:?} have come"), || {
+            (self.count(start) >= count).then_some(())
+        });
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        // Wakes the accept; the listener is closed when the thread has ended.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !thread::panicking() {
+                ended.expect("the server does not panic");
+                assert_eq!(
+                    *self.shared.unknown.lock().expect("no script panics"),
+                    Vec::<String>::new(),
+                    "unknown requests"
+                );
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, mut stream: TcpStream) {
+        let mut lines = BufReader::new(stream.try_clone().expect("descriptors are left")).lines();
+        let Some(Ok(first)) = lines.next() else { return };
+        let line = first.trim_end_matches(" HTTP/1.1").to_owned();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        self.requests
+            .lock()
+            .expect("no script panics")
+            .push(Request { at: Instant::now(), line: line.clone() });
+        let (status, body) = match (self.script.lock().expect("no script panics"))(&line) {
+            Answer::Reply(status, body) => (status, body),
+            Answer::Silence => {
+                self.silent.lock().expect("no script panics").push(stream);
+                return;
+            }
+            Answer::Unknown => {
+                self.unknown.lock().expect("no script panics").push(line);
+                (404, String::new())
+            }
+        };
+        let head =
+            format!("HTTP/1.1 {status} Fine\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        // A drain that ended in between does not read it.
+        let _ = stream.write_all((head + &body).as_bytes());
+    }
+}
+
+/// What a scripted proxy says of its traffic.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Traffic {
+    pub(crate) in_flight: u64,
+    pub(crate) open: u64,
+    /// When the last connection came; `None` for never.
+    pub(crate) last: Option<Instant>,
+}
+
+/// A proxy as contract 2 has it, whose traffic the test sets.
+pub(crate) struct Proxy {
+    pub(crate) server: Neighbour,
+    traffic: Arc<Mutex<Traffic>>,
+}
+
+impl Proxy {
+    pub(crate) fn new(traffic: Traffic) -> Self {
+        let traffic = Arc::new(Mutex::new(traffic));
+        let shown = Arc::clone(&traffic);
+        let server = Neighbour::new(move |line| {
+            let now = *shown.lock().expect("no script panics");
+            let since = now.last.map_or("null".to_owned(), |last| last.elapsed().as_millis().to_string());
+            let lease = line
+                .strip_prefix("POST /drain?lease=")
+                .map(|lease| lease.trim_end_matches('s').parse::<u64>());
+            match (line, lease) {
+                ("GET /drain" | "DELETE /drain", None) | (_, Some(Ok(1..))) => Answer::Reply(
+                    200,
+                    format!(
+                        r#"{{"phase":"draining","in_flight":{},"open_connections":{},"ms_since_last_connection":{since},
+                        "ms_since_last_request":null,"lease_left_ms":1000}}"#,
+                        now.in_flight, now.open
+                    ),
+                ),
+                _ => Answer::Unknown,
+            }
+        });
+        Self { server, traffic }
+    }
+
+    pub(crate) fn set(&self, traffic: Traffic) {
+        *self.traffic.lock().expect("no script panics") = traffic;
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+}
+
+/// A ship that gives each flush the same answer.
+pub(crate) fn ship(status: u16, body: &'static str) -> Neighbour {
+    Neighbour::new(move |line| match line.strip_prefix("POST /flush?wait=") {
+        Some(_) => Answer::Reply(status, body.to_owned()),
+        None if line == "GET /livez" => Answer::Reply(200, String::new()),
+        None => Answer::Unknown,
+    })
+}
+
+/// A server of the app's and clients of it, over real sockets.
+pub(crate) struct App {
+    listener: TcpListener,
+    pub(crate) port: String,
+}
+
+impl App {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
+        let port = listener.local_addr().expect("a listener has an address").port().to_string();
+        Self { listener, port }
+    }
+
+    /// A connection, as the client and as the server have it.
+    pub(crate) fn connect(&self) -> (TcpStream, TcpStream) {
+        let client = TcpStream::connect(self.listener.local_addr().expect("a listener has an address"))
+            .expect("the app listens");
+        let (server, _) = self.listener.accept().expect("a client has connected");
+        (client, server)
+    }
+}

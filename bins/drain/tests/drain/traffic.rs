@@ -1,0 +1,279 @@
+//! When the watch ends, by each source of knowledge.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, timed};
+use podkit_testkit::Signal;
+
+/// What `quick` sets.
+const QUIET: Duration = Duration::from_millis(300);
+
+fn traffic(in_flight: u64, open: u64) -> Traffic {
+    Traffic { in_flight, open, last: Some(Instant::now()) }
+}
+
+#[test]
+fn the_lease_is_taken_first_and_renewed_while_the_drain_works() {
+    let (proxy, ship) = (Proxy::new(traffic(1, 1)), ship(200, ""));
+    let run = drain(&["--grace", "20s", "--reserve", "17s", "--quiet", "0s", "--min-delay", "0s"]);
+    let run = run.args(["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.server.wait_for("POST /drain", 3);
+    proxy.set(traffic(0, 1));
+    run.wait().expect_exit(0);
+
+    let lines = proxy.server.lines();
+    assert!(lines[0].starts_with("POST /drain?lease="), "{lines:?}");
+    let leases: Vec<u64> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("POST /drain?lease=")?.strip_suffix('s')?.parse().ok())
+        .collect();
+    assert!(leases.is_sorted_by(|a, b| a >= b), "all end at the same time: {leases:?}");
+    assert!((21..=26).contains(&leases[0]), "a little longer than the grace period: {leases:?}");
+    assert_eq!(proxy.server.count("DELETE"), 0, "the proxy has to stay unready until its SIGTERM");
+}
+
+#[test]
+fn it_waits_while_a_request_is_in_flight_and_then_for_quiet() {
+    let (proxy, ship) = (Proxy::new(traffic(1, 1)), ship(200, ""));
+    let run = quick(&["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.server.wait_for("GET /drain", 5);
+    let last = Instant::now();
+    proxy.set(Traffic { in_flight: 0, open: 0, last: Some(last) });
+    let finished = run.wait().expect_exit(0);
+    assert!(last.elapsed() >= QUIET, "{:?} after the last connection", last.elapsed());
+    finished.expect_stderr("quiet: nothing active, nothing new for 300ms").expect_stderr(&proxy.url());
+    assert!(ship.requests()[0].at - last >= QUIET, "ship flushes once traffic has left");
+}
+
+#[test]
+fn idle_connections_at_the_proxy_hold_nothing() {
+    let (proxy, ship) = (Proxy::new(Traffic { in_flight: 0, open: 3, last: None }), ship(200, ""));
+    quick(&["--proxy", &proxy.url(), "--ship", &ship.url()]).expect_exit(0);
+}
+
+#[test]
+fn the_least_delay_is_held_even_if_all_is_quiet() {
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(5));
+    let (proxy, ship) = (Proxy::new(Traffic { in_flight: 0, open: 0, last: long_ago }), ship(200, ""));
+    let run = quick(&["--min-delay", "700ms", "--proxy", &proxy.url(), "--ship", &ship.url()]);
+    let (finished, took) = timed(run);
+    finished.expect_exit(0);
+    assert!(took >= Duration::from_millis(700), "{took:?}");
+}
+
+#[test]
+fn requests_that_never_end_are_named_at_the_deadline() {
+    let (proxy, ship) = (Proxy::new(traffic(2, 5)), ship(200, ""));
+    let run = drain(&["--grace", "2s", "--reserve", "500ms", "--proxy", &proxy.url(), "--ship", &ship.url()]);
+    let (finished, took) = timed(run);
+    finished
+        .expect_exit(75)
+        .expect_stderr("podkit-drain: the deadline passed after 1.")
+        .expect_stderr("5 connections still open (2 in flight)");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(ship.count("POST /flush?wait="), 1, "ship has its share of the budget even so");
+}
+
+#[test]
+fn a_connection_on_the_port_holds_until_it_is_closed() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let connection = app.connect();
+    let run = quick(&["--port", &app.port, "--count-loopback", "--ship", &ship.url()]).start();
+    // Longer than the quiet time: only the open connection holds.
+    std::thread::sleep(QUIET * 3);
+    assert_eq!(ship.count("POST"), 0, "it went on with a connection open");
+    let closed = Instant::now();
+    drop(connection);
+    run.wait().expect_exit(0).expect_stderr("/proc/net/tcp");
+    assert!(closed.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn connections_that_stay_are_counted_at_the_deadline() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let args =
+        ["--grace", "2s", "--reserve", "1s", "--port", &app.port, "--count-loopback", "--ship", &ship.url()];
+    let first = app.connect();
+    drain(&args).expect_exit(75).expect_stderr("1 connection still open");
+    let second = app.connect();
+    drain(&args).expect_exit(75).expect_stderr("2 connections still open");
+    drop((first, second));
+}
+
+#[test]
+fn new_connections_start_the_quiet_time_anew() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let run =
+        quick(&["--quiet", "600ms", "--port", &app.port, "--count-loopback", "--ship", &ship.url()]).start();
+    let started = Instant::now();
+    let mut last = started;
+    while started.elapsed() < Duration::from_millis(1500) {
+        let (client, server) = app.connect();
+        last = Instant::now();
+        // The side that closes first keeps the TIME_WAIT: a server that does not keep alive.
+        drop(server);
+        drop(client);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    run.wait().expect_exit(0);
+    let flushed = ship.requests()[0].at;
+    // A connection is seen at the next poll, so the time counts from there or, at the earliest, from its coming.
+    assert!(flushed - last >= Duration::from_millis(600), "{:?} after the last connection", flushed - last);
+}
+
+#[test]
+fn peers_that_are_no_clients_do_not_hold() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let connection = app.connect();
+    let base = ["--port", &app.port, "--ship", &ship.url()];
+    quick(&base).expect_exit(0);
+    quick(&base).args(["--count-loopback", "--ignore-peer", "127.0.0.0/8"]).expect_exit(0);
+    quick(&base).arg("--count-loopback").env("HOST_IP", "127.0.0.1").expect_exit(0);
+    drop(connection);
+}
+
+#[test]
+fn an_ignored_peer_that_is_given_replaces_the_node() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let connection = app.connect();
+    drain(&[
+        "--grace",
+        "2s",
+        "--reserve",
+        "1s",
+        "--port",
+        &app.port,
+        "--count-loopback",
+        "--ship",
+        &ship.url(),
+    ])
+    .args(["--ignore-peer", "10.0.0.0/8"])
+    .env("HOST_IP", "127.0.0.1")
+    .expect_exit(75)
+    .expect_stderr("1 connection still open");
+    drop(connection);
+}
+
+#[test]
+fn a_proxy_that_goes_away_makes_way_for_the_socket_table() {
+    let (app, ship, proxy) = (App::new(), ship(200, ""), Proxy::new(traffic(1, 1)));
+    let connection = app.connect();
+    let args = ["--port", &app.port, "--count-loopback", "--proxy", &proxy.url(), "--ship", &ship.url()];
+    let run = quick(&args).start();
+    proxy.server.wait_for("GET /drain", 2);
+    drop(proxy);
+    run.wait_for_stderr("going on with /proc/net/tcp");
+    assert_eq!(ship.count("POST"), 0, "it went on with a connection open");
+    drop(connection);
+    run.wait().expect_exit(0).expect_stderr("\"source\":\"/proc/net/tcp\"");
+}
+
+#[test]
+fn a_proxy_that_comes_back_is_told_to_drain_and_asked_again() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let connection = app.connect();
+    let port = podkit_testkit::free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let args =
+        ["--reserve", "22s", "--port", &app.port, "--count-loopback", "--proxy", &url, "--ship", &ship.url()];
+    let run = quick(&args).start();
+    run.wait_for_stderr("cannot connect to http://127.0.0.1:");
+    let proxy = Neighbour::on(port, |line| match line {
+        "GET /drain" => Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned()),
+        line if line.starts_with("POST /drain?lease=") => Answer::Reply(200, "{}".to_owned()),
+        _ => Answer::Unknown,
+    });
+    run.wait().expect_exit(0).expect_stderr("can be told from").expect_stderr("quiet: nothing active");
+    assert!(proxy.count("POST /drain") >= 1);
+    drop(connection);
+}
+
+#[test]
+fn a_proxy_that_was_named_and_is_not_there_is_a_warning() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let gone = format!("http://127.0.0.1:{}", podkit_testkit::free_port());
+    let finished = quick(&["--port", &app.port, "--proxy", &gone, "--ship", &ship.url()]).expect_exit(0);
+    let line = finished.stderr.lines().find(|line| line.contains("cannot connect")).unwrap();
+    assert!(line.contains("WARN") && line.contains("connection refused"), "{line}");
+}
+
+#[test]
+fn a_stuck_proxy_costs_some_of_the_budget_and_no_more() {
+    let (app, ship, proxy) = (App::new(), ship(200, ""), Neighbour::new(|_| Answer::Silence));
+    drain(&["--grace", "6s", "--reserve", "1s", "--quiet", "300ms", "--min-delay", "100ms"])
+        .args(["--port", &app.port, "--proxy", &proxy.url(), "--ship", &ship.url()])
+        .expect_exit(0)
+        .expect_stderr("got no answer in time")
+        .expect_stderr("\"source\":\"/proc/net/tcp\"");
+}
+
+#[test]
+fn a_single_failed_poll_changes_nothing() {
+    let mut looks = 0;
+    let proxy = Neighbour::new(move |line| {
+        looks += usize::from(line == "GET /drain");
+        match looks {
+            _ if line.starts_with("POST") => Answer::Reply(200, String::new()),
+            2 => Answer::Reply(500, String::new()),
+            3 => Answer::Reply(200, "not JSON".to_owned()),
+            _ => Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned()),
+        }
+    });
+    let ship = ship(200, "");
+    quick(&["--quiet", "1s", "--proxy", &proxy.url(), "--ship", &ship.url()])
+        .expect_exit(0)
+        .refuse_stderr("any more")
+        .expect_stderr("quiet: nothing active");
+    assert!(proxy.count("GET /drain") >= 4);
+}
+
+#[test]
+fn with_no_source_left_it_holds_all_the_time_there_is_and_warns() {
+    let (ship, proxy) = (ship(200, ""), Proxy::new(traffic(1, 1)));
+    let run = drain(&["--grace", "3s", "--reserve", "1s", "--proxy", &proxy.url(), "--ship", &ship.url()]);
+    let started = Instant::now();
+    let run = run.start();
+    proxy.server.wait_for("GET /drain", 1);
+    drop(proxy);
+    run.wait().expect_exit(0).expect_stderr("held all the time there was");
+    let flushed = ship.requests()[0].at - started;
+    assert!((Duration::from_millis(1500)..Duration::from_secs(3)).contains(&flushed), "{flushed:?}");
+}
+
+#[test]
+fn sigint_gives_the_lease_back() {
+    let (proxy, ship) = (Proxy::new(traffic(1, 1)), ship(200, ""));
+    let run = quick(&["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.server.wait_for("GET /drain", 1);
+    run.signal(Signal::SIGINT);
+    run.wait().expect_exit(1).expect_stderr("cancelled by SIGINT").expect_stderr("the lease was given back");
+    let lines = proxy.server.lines();
+    let given_back = lines.iter().position(|line| line == "DELETE /drain").unwrap();
+    assert!(lines[given_back..].iter().all(|line| !line.starts_with("POST")), "{lines:?}");
+    assert_eq!(ship.count("POST"), 0);
+}
+
+#[test]
+fn sigterm_ends_the_drain_and_leaves_the_proxy_unready() {
+    let (proxy, ship) = (Proxy::new(traffic(1, 4)), ship(200, ""));
+    let run = quick(&["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.server.wait_for("GET /drain", 2);
+    run.terminate()
+        .expect_exit(75)
+        .expect_stderr("ended by SIGTERM")
+        .expect_stderr("4 connections still open");
+    assert_eq!(proxy.server.count("DELETE"), 0);
+}
+
+#[test]
+fn a_proxy_that_refuses_the_lease_is_still_asked_for_its_figures() {
+    let proxy = Neighbour::new(|line| match line {
+        "GET /drain" => Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned()),
+        _ => Answer::Reply(503, String::new()),
+    });
+    let ship = ship(200, "");
+    quick(&["--proxy", &proxy.url(), "--ship", &ship.url()])
+        .expect_exit(0)
+        .expect_stderr("was answered with 503")
+        .expect_stderr("quiet: nothing active");
+}
