@@ -1,0 +1,156 @@
+//! Everything that can end a run early, each naming the operation and the object, with the exit code and the fix.
+//!
+//! The chain of causes is joined by `podkit_cli`, never here.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use podkit_cli::units::show_duration;
+use podkit_cli::{Exit, Report};
+
+/// Why a run failed. Whatever it is, the generation that was in force before is still in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SIGTERM or SIGINT came before the new generation was in force.
+    #[error("stopped by a signal {during}; nothing was changed")]
+    Stopped {
+        /// What was being done: `while waiting for tcp db:5432`.
+        during: String,
+    },
+    /// The one deadline for waiting, rendering and writing has passed.
+    #[error("the deadline of {} passed {during}", show_duration(*deadline))]
+    Deadline {
+        /// The deadline as configured.
+        deadline: Duration,
+        /// What was being done, with what is missing and why.
+        during: String,
+    },
+    /// An input could not be read.
+    #[error("cannot read {path:?}")]
+    Read {
+        /// The input.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// An input is there and is of no use.
+    #[error("cannot use {path:?}: {why}")]
+    Input {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The volumes of the inputs were swapped again and again while they were read.
+    #[error("cannot read the inputs as one: {path:?} was swapped each time they were read")]
+    Unsteady {
+        /// A directory whose `..data` link moved.
+        path: PathBuf,
+    },
+    /// A template is wrong, or needs what is not there.
+    #[error("cannot render {target:?} from {template}: {why}")]
+    Render {
+        /// The file that was to be made, relative to the target.
+        target: String,
+        /// The template with the line, where known: `"/t/app.j2" line 3`.
+        template: String,
+        /// What is wrong.
+        why: String,
+        /// What may have been meant.
+        hint: Option<String>,
+    },
+    /// The source and the path of an entry do not fit together.
+    #[error("cannot place {path:?}: {why}")]
+    Place {
+        /// The path, relative to the target.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Several files could not be made; all but the first are in the log.
+    #[error("{first} (and {more} more: see the log)")]
+    Several {
+        /// The first of the errors.
+        first: Box<Error>,
+        /// How many there are beside it.
+        more: usize,
+    },
+    /// The target is not there, or is no directory, or may not be used.
+    #[error("cannot use the target {path:?}")]
+    Target {
+        /// The target.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A name that must be ours is taken by something that we did not make.
+    #[error("cannot use {path:?}: {what} that podkit-seed did not make is in the way")]
+    InTheWay {
+        /// The path in the target.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
+    /// The disk refused a step of the writing.
+    #[error("cannot {operation} {path:?}")]
+    Write {
+        /// What was tried: `write`, `sync`.
+        operation: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The kernel would not give us a thread or a signal handler.
+    #[error("cannot {operation}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl Report for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Deadline { .. } => Exit::Deadline,
+            _ => Exit::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let known = match self {
+            Self::Render { hint, .. } => return hint.clone(),
+            Self::Several { first, .. } => return first.hint(),
+            Self::InTheWay { .. } => "remove it, or choose another target or path",
+            Self::Target { source, .. } => target_hint(source)?,
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "check the path, and that the volume is mounted into this container"
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "check the file's mode and this container's user (`defaultMode`, `fsGroup`)"
+            }
+            Self::Write { source, .. } => target_hint(source)?,
+            Self::Unsteady { .. } => "something rewrites the inputs all the time; run again when it is quiet",
+            _ => return None,
+        };
+        Some(known.to_owned())
+    }
+}
+
+fn target_hint(cause: &io::Error) -> Option<&'static str> {
+    match cause.kind() {
+        io::ErrorKind::NotFound => {
+            Some("the target's parent directory must exist: mount the shared volume there")
+        }
+        io::ErrorKind::NotADirectory => Some("the target must be a directory, such as an emptyDir's mount"),
+        io::ErrorKind::PermissionDenied => {
+            Some("the target must be writable by this container's user (`fsGroup` sets that)")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Some("mount the target's volume without `readOnly`"),
+        io::ErrorKind::StorageFull => Some("free space on the volume, or raise its `sizeLimit`"),
+        _ => None,
+    }
+}

@@ -1,0 +1,183 @@
+//! Reads inputs: templates, values, files and directories to copy. The only place that opens an input.
+//!
+//! A mounted ConfigMap or Secret changes by a swap of its `..data` link, at any moment. [`Sources`] remembers each
+//! such link that lies above an input, so that its owner can tell whether all inputs are of one time, and read them
+//! again if not. Never writes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::Error;
+use crate::path::RelPath;
+use crate::plan::{Content, Tree};
+
+/// Deeper than any volume of config; more means a directory that contains itself through a mount.
+const MAX_DEPTH: usize = 64;
+
+/// What an input is, links followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputKind {
+    File,
+    Directory,
+}
+
+/// All inputs of one attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Directories above the inputs, each with where its `..data` pointed at first sight.
+    data_links: Mutex<BTreeMap<PathBuf, Option<PathBuf>>>,
+}
+
+impl Sources {
+    /// A directory whose volume was swapped since it was first read, if there is one.
+    pub(crate) fn swapped(&self) -> Option<PathBuf> {
+        let links = self.data_links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.iter().find(|(dir, was)| data_link(dir) != **was).map(|(dir, _)| dir.clone())
+    }
+
+    /// Whether the input is a file or a directory.
+    pub(crate) fn kind(&self, path: &Path) -> Result<InputKind, Error> {
+        self.remember(path);
+        let metadata = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Ok(if metadata.is_dir() { InputKind::Directory } else { InputKind::File })
+    }
+
+    /// A text file.
+    pub(crate) fn text(&self, path: &Path) -> Result<String, Error> {
+        let content = self.file(path)?;
+        String::from_utf8(content.bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+            Error::Input { path: path.to_owned(), why: format!("it is not UTF-8 text (line {line})") }
+        })
+    }
+
+    /// A file and its permission bits; setuid, setgid and sticky are not carried over.
+    pub(crate) fn file(&self, path: &Path) -> Result<Content, Error> {
+        self.remember(path);
+        match read_regular(path) {
+            Ok(Some((bytes, metadata))) => Ok(Content { bytes, mode: metadata.permissions().mode() & 0o777 }),
+            Ok(None) => {
+                Err(Error::Input { path: path.to_owned(), why: "it is not a regular file".to_owned() })
+            }
+            Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    /// All files below a directory, as `at/…`. Links are followed; names that begin with `..` are the machinery of
+    /// a Kubernetes volume and are left out. Empty directories are not carried over.
+    pub(crate) fn directory(&self, path: &Path, at: &RelPath) -> Result<Tree, Error> {
+        let mut tree = Tree::new();
+        self.walk(path, at, &mut Vec::new(), &mut tree)?;
+        Ok(tree)
+    }
+
+    fn walk(
+        &self,
+        dir: &Path,
+        at: &RelPath,
+        above: &mut Vec<(u64, u64)>,
+        tree: &mut Tree,
+    ) -> Result<(), Error> {
+        let cannot_read = |source| Error::Read { path: dir.to_owned(), source };
+        let unusable = |path: &Path, why: String| Error::Input { path: path.to_owned(), why };
+        self.remember(dir);
+        let metadata = fs::metadata(dir).map_err(cannot_read)?;
+        let identity = (metadata.dev(), metadata.ino());
+        if above.contains(&identity) {
+            return Err(unusable(dir, "the directory contains itself through a link".to_owned()));
+        }
+        if above.len() == MAX_DEPTH {
+            return Err(unusable(dir, format!("directories are nested more than {MAX_DEPTH} deep")));
+        }
+        above.push(identity);
+        for entry in fs::read_dir(dir).map_err(cannot_read)? {
+            let name = entry.map_err(cannot_read)?.file_name();
+            if name.as_encoded_bytes().starts_with(b"..") {
+                continue;
+            }
+            let path = dir.join(&name);
+            let at = at.join(&name).map_err(|why| unusable(&path, why.to_string()))?;
+            match self.kind(&path)? {
+                InputKind::Directory => self.walk(&path, &at, above, tree)?,
+                InputKind::File => {
+                    tree.insert(at, self.file(&path)?);
+                }
+            }
+        }
+        above.pop();
+        Ok(())
+    }
+
+    /// Remembers the `..data` links of an input, if it is a directory, and of all directories above it.
+    fn remember(&self, path: &Path) {
+        let mut links = self.data_links.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in path.ancestors() {
+            links.entry(dir.to_owned()).or_insert_with(|| data_link(dir));
+        }
+    }
+}
+
+fn data_link(dir: &Path) -> Option<PathBuf> {
+    fs::read_link(dir.join("..data")).ok()
+}
+
+/// The content of a regular file, or `None` if it is something else: a pipe would block, a device never end.
+fn read_regular(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
+    let mut file: File =
+        OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.read_to_end(&mut bytes)?;
+    Ok(Some((bytes, metadata)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_volume_of_kubernetes_is_read_through_its_links() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = root.path();
+        fs::create_dir_all(volume.join("..2026_x/sub")).unwrap();
+        fs::write(volume.join("..2026_x/a"), "A").unwrap();
+        fs::write(volume.join("..2026_x/sub/b"), "B").unwrap();
+        symlink("..2026_x", volume.join("..data")).unwrap();
+        symlink("..data/a", volume.join("a")).unwrap();
+        symlink("..data/sub", volume.join("sub")).unwrap();
+
+        let sources = Sources::default();
+        let tree = sources.directory(volume, &RelPath::parse("x").unwrap()).unwrap();
+        let paths: Vec<String> = tree.keys().map(ToString::to_string).collect();
+        assert_eq!(paths, ["x/a", "x/sub/b"]);
+        assert_eq!(sources.swapped(), None);
+
+        fs::remove_file(volume.join("..data")).unwrap();
+        symlink("..2026_y", volume.join("..data")).unwrap();
+        assert_eq!(sources.swapped(), Some(volume.to_owned()));
+    }
+
+    #[test]
+    fn a_directory_that_contains_itself_ends() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("sub")).unwrap();
+        symlink(root.path(), root.path().join("sub/up")).unwrap();
+        let error = Sources::default().directory(root.path(), &RelPath::parse("x").unwrap()).unwrap_err();
+        assert!(error.to_string().ends_with("the directory contains itself through a link"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let error = Sources::default().file(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot use \"/dev/zero\": it is not a regular file");
+    }
+}
