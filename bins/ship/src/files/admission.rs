@@ -1,0 +1,55 @@
+//! Is this file a new one, one we knew before a restart, or a copy of one we follow?
+//!
+//! Compares content at known places; it changes nothing. In doubt a file is new: reading twice is better than
+//! not reading.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::checkpoint::{Position, Saved};
+use crate::files::Fingerprint;
+use crate::files::generation::{Generation, Identity};
+use crate::files::listing::is_neighbour;
+
+/// Whether a file is the one that the checkpoint speaks of.
+///
+/// The inode must be the same, the device too unless there was a reboot in between (device numbers are given anew),
+/// and the content at its beginning and before each position.
+pub(crate) fn is_saved(saved: &Saved, same_boot: bool, identity: Identity, file: &File) -> io::Result<bool> {
+    let same_place = saved.inode == identity.inode && (saved.device == identity.device || !same_boot);
+    Ok(same_place && holds(saved.head, saved.positions.values(), file)?)
+}
+
+/// Whether a file holds all that was followed up to some positions: the same head, the same tail before each.
+pub(crate) fn holds<'a>(
+    head: Fingerprint,
+    positions: impl IntoIterator<Item = &'a Position>,
+    file: &File,
+) -> io::Result<bool> {
+    if head.grown(file)?.is_none() {
+        return Ok(false);
+    }
+    let size = file.metadata()?.len();
+    for position in positions {
+        if size < position.offset || !position.tail.is_tail(file, position.offset)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a file is, or is becoming, a copy of a generation, as `copytruncate` of logrotate makes them: under a
+/// rotated name, with nothing in it that the generation has not.
+pub(crate) fn is_copy_of(generation: &Generation, path: &Path, file: &File) -> io::Result<bool> {
+    if !is_neighbour(path, &generation.name) {
+        return Ok(false);
+    }
+    let size = file.metadata()?.len();
+    if size > generation.file.metadata()?.len() {
+        return Ok(false);
+    }
+    let head = Fingerprint::head(file)?;
+    Ok(head.grown(&generation.file)?.is_some()
+        && Fingerprint::tail(file, size)?.is_tail(&generation.file, size)?)
+}

@@ -1,0 +1,80 @@
+//! What is on disk at one moment: the files that the patterns cover, and their rotated neighbours.
+//!
+//! Reads directories and file metadata; opens nothing and remembers nothing.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::config::Source;
+use crate::files::generation::Identity;
+use crate::files::pattern::is_rotation_of;
+
+/// A file that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The index of the source that it belongs to.
+    pub(crate) source: usize,
+    pub(crate) path: PathBuf,
+    pub(crate) identity: Identity,
+    pub(crate) modified: Option<SystemTime>,
+    /// False for a rotated neighbour that no pattern covers.
+    pub(crate) listed: bool,
+}
+
+/// All files that the patterns cover, each once whatever the number of its names, and the directories read.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) found: Vec<Found>,
+    pub(crate) directories: BTreeSet<PathBuf>,
+}
+
+impl Listing {
+    pub(crate) fn of(sources: &[Source]) -> Self {
+        let mut listing = Self::default();
+        let mut seen = HashSet::new();
+        for (source, config) in sources.iter().enumerate() {
+            for include in &config.include {
+                let expansion = include.expand();
+                listing.directories.extend(expansion.directories);
+                for path in expansion.paths.into_iter().filter(|path| !config.excludes(path)) {
+                    listing.found.extend(look(source, path, true, &mut seen));
+                }
+            }
+        }
+        listing
+    }
+
+    /// Adds rotated neighbours of live names: `app.log.1` beside `app.log`, where no pattern covers it.
+    pub(crate) fn add_neighbours(&mut self, sources: &[Source], live: &BTreeSet<(usize, PathBuf)>) {
+        let mut seen: HashSet<Identity> = self.found.iter().map(|file| file.identity).collect();
+        for (source, live) in live {
+            let Some(dir) = live.parent() else { continue };
+            let Ok(entries) = std::fs::read_dir(dir) else { continue };
+            let paths = entries.flatten().map(|entry| entry.path());
+            for path in paths.filter(|path| is_neighbour(path, live) && !sources[*source].excludes(path)) {
+                self.found.extend(look(*source, path, false, &mut seen));
+            }
+        }
+    }
+}
+
+/// Follows links. A name that vanished since it was listed is found again under its new one.
+fn look(source: usize, path: PathBuf, listed: bool, seen: &mut HashSet<Identity>) -> Option<Found> {
+    let meta: Metadata = std::fs::metadata(&path).ok()?;
+    let identity = Identity::from(&meta);
+    (meta.is_file() && seen.insert(identity)).then(|| Found {
+        source,
+        path,
+        identity,
+        modified: meta.modified().ok(),
+        listed,
+    })
+}
+
+/// Whether `path` is in the directory of `live` under a name that a rotation of it makes.
+pub(crate) fn is_neighbour(path: &Path, live: &Path) -> bool {
+    let (Some(name), Some(live_name)) = (path.file_name(), live.file_name()) else { return false };
+    path.parent() == live.parent() && is_rotation_of(&name.to_string_lossy(), &live_name.to_string_lossy())
+}

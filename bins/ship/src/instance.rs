@@ -1,0 +1,141 @@
+//! What podkit-ship tells on its admin port. Reads shared numbers; asks the main loop only for a flush.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use podkit_admin::{Answer, Flushed, Instance, Reasons};
+use podkit_lifecycle::{Phase, SharedPhase, Stop};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+
+/// The main loop turns every few seconds; a disk that hangs for longer than this has stopped it.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Over the wait of a flush, for an answer from a main loop that is busy.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
+/// A flush that the main loop is to do.
+pub(crate) struct FlushRequest {
+    pub(crate) wait: Duration,
+    pub(crate) answer: oneshot::Sender<Flushed>,
+}
+
+/// When the main loop last turned.
+#[derive(Debug, Clone)]
+pub(crate) struct Heartbeat {
+    start: Instant,
+    beat: Arc<AtomicU64>,
+}
+
+impl Heartbeat {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), beat: Arc::default() }
+    }
+
+    /// The loop turns.
+    pub(crate) fn beat(&self) {
+        self.beat.store(self.elapsed(), Ordering::Release);
+    }
+
+    fn since_last(&self) -> Duration {
+        Duration::from_millis(self.elapsed().saturating_sub(self.beat.load(Ordering::Acquire)))
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A running shipper, as the admin thread sees it.
+pub(crate) struct Shipper {
+    pub(crate) phase: SharedPhase,
+    pub(crate) stop: Stop,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) flushes: mpsc::Sender<FlushRequest>,
+}
+
+impl Instance for Shipper {
+    fn live(&self) -> Reasons {
+        let silence = self.heartbeat.since_last();
+        if silence < STUCK_AFTER {
+            Vec::new()
+        } else {
+            vec![format!(
+                "the main loop has not turned for {} s; is the volume's disk stuck?",
+                silence.as_secs()
+            )]
+        }
+    }
+
+    /// A backend that is down is no reason: the files keep the lines until it is back.
+    fn ready(&self) -> Reasons {
+        match self.phase.get() {
+            Phase::Starting => vec!["starting".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn startup(&self) -> Reasons {
+        self.ready()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+
+    fn status(&self) -> Value {
+        let destinations: Vec<Value> = self
+            .metrics
+            .destinations
+            .iter()
+            .zip(self.ledger.destinations())
+            .enumerate()
+            .map(|(index, (metrics, name))| {
+                let trouble = metrics.trouble();
+                json!({
+                    "destination": name,
+                    "up": trouble.is_none(),
+                    "pending": self.ledger.total(index).pending,
+                    "last_error": trouble,
+                })
+            })
+            .collect();
+        let mut ledger = self.ledger.json();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "phase": self.phase.get().to_string(),
+            "uptime_seconds": self.heartbeat.elapsed() / 1000,
+            "destinations": destinations,
+            "ledger": ledger["total"].take(),
+            "generations": ledger["generations"].take(),
+        })
+    }
+
+    fn flush(&self, wait: Duration) -> Option<Answer<Flushed>> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.flushes.try_send(FlushRequest { wait, answer });
+        let ledger = Arc::clone(&self.ledger);
+        Some(Box::pin(async move {
+            let failed =
+                |why: &str| Flushed::Pending(json!({"pending_bytes": ledger.pending(), "error": why}));
+            if asked.is_err() {
+                return failed("too many flushes at once, or the shipper is ending");
+            }
+            match tokio::time::timeout(wait + ANSWER_MARGIN, answered).await {
+                Ok(Ok(flushed)) => flushed,
+                Ok(Err(_)) => failed("the shipper ended"),
+                Err(_) => failed("the main loop is stuck"),
+            }
+        }))
+    }
+
+    fn quit(&self) {
+        tracing::info!("asked to quit: stopping");
+        self.stop.begin();
+    }
+}

@@ -1,0 +1,191 @@
+//! What reaches the backend, and what happens when the backend does not take it.
+
+use std::time::Duration;
+
+use podkit_testkit::{eventually, free_port, http};
+
+use crate::receiver::{Answer, Receiver};
+use crate::setup::{Volume, lines, messages, started};
+
+#[test]
+fn records_have_the_shape_of_the_contract() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let config = volume.file("ship.yaml");
+    let yaml = format!(
+        "sources:\n  - include: [{0}/*.log]\n    fields: {{service: shop, pod: \"${{POD_NAME}}\"}}\n\
+         destinations:\n  - http: {{url: \"{1}\"}}\nstate_dir: {0}/state\nadmin: off\n",
+        volume.path().display(),
+        receiver.url(),
+    );
+    std::fs::write(&config, yaml).unwrap();
+    volume.write("app.log", "hello \"world\"\n{\"level\":\"info\",\"service\":\"theirs\",\"n\":1.50}\n");
+    let run = podkit_testkit::pod("ship").arg("--config").arg(config).arg("--once").env("POD_NAME", "web-1");
+    let _ = run.expect_exit(0);
+    let records = receiver.records();
+    let file = volume.file("app.log").display().to_string();
+    assert_eq!(records[0]["message"], "hello \"world\"");
+    for (member, want) in [("file", file.as_str()), ("service", "shop"), ("pod", "web-1")] {
+        assert_eq!(records[0][member], want);
+    }
+    let timestamp = records[0]["timestamp"].as_str().unwrap();
+    assert!(humantime::parse_rfc3339(timestamp).is_ok(), "{timestamp}");
+    assert_eq!((&records[1]["level"], &records[1]["service"]), (&"info".into(), &"theirs".into()));
+    assert!(records[1].get("message").is_none());
+}
+
+#[test]
+fn bodies_are_compressed_as_told() {
+    for (flag, encoding) in [("auto", "gzip"), ("gzip", "gzip"), ("zstd", "zstd"), ("none", "identity")] {
+        let (volume, receiver) = (Volume::new(), Receiver::start());
+        volume.write("app.log", &lines(0..100));
+        let _ = volume.ship(&receiver.url()).args(["--once", "--compression", flag]).expect_exit(0);
+        assert_eq!(
+            (receiver.messages(), receiver.encodings()),
+            (messages(0..100), vec![encoding.to_owned()])
+        );
+    }
+}
+
+#[test]
+fn batches_keep_their_limits() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..95));
+    let _ = volume.ship(&receiver.url()).args(["--once", "--batch-lines", "10"]).expect_exit(0);
+    assert_eq!(receiver.batches(), [10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
+    assert_eq!(receiver.messages(), messages(0..95));
+}
+
+#[test]
+fn stdout_gets_records_and_nothing_else() {
+    let volume = Volume::new();
+    volume.write("app.log", &lines(0..3));
+    let finished = volume.ship("stdout:").arg("--once").expect_exit(0);
+    let records =
+        finished.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    assert_eq!(
+        records.map(|r| r["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+        messages(0..3)
+    );
+}
+
+#[test]
+fn a_backend_that_is_down_at_the_start_is_no_failure() {
+    let volume = Volume::new();
+    let port = free_port();
+    volume.write("app.log", &lines(0..3));
+    let (run, admin) = volume.ship_with_admin(&format!("http://127.0.0.1:{port}/logs"));
+    let ship = started(run);
+    ship.wait_for_stderr("trying again");
+    assert_eq!(http("GET", admin, "/readyz").unwrap().status, 200);
+    assert_eq!(http("GET", admin, "/livez").unwrap().status, 200);
+    volume.append("app.log", &lines(3..5));
+    let receiver = Receiver::start_at(port);
+    assert_eq!(receiver.wait_for(5), messages(0..5));
+    let _ = ship.terminate().expect_exit(0);
+}
+
+#[test]
+fn refusals_of_every_kind_lose_nothing() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([
+        Answer::Status(503, ""),
+        Answer::Hang,
+        Answer::Status(429, "Retry-After: 0\r\n"),
+        Answer::Status(400, ""),
+        Answer::Status(302, "Location: http://127.0.0.1:1/\r\n"),
+    ]);
+    volume.write("app.log", &lines(0..3));
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let ship = started(run);
+    assert_eq!(receiver.wait_for(3), messages(0..3));
+    let metrics = eventually("the acknowledgement is counted", || {
+        let metrics = http("GET", admin, "/metrics").unwrap();
+        let to = receiver.url();
+        let lines = metrics.metric(&format!("podkit_ship_acknowledged_lines_total{{destination=\"{to}\"}}"));
+        (lines == Some(3.0)).then_some(metrics)
+    });
+    for reason in ["unavailable", "broken", "throttled", "refused", "unexpected"] {
+        let name =
+            format!("podkit_ship_retries_total{{destination=\"{}\",reason=\"{reason}\"}}", receiver.url());
+        assert_eq!(metrics.metric(&name), Some(1.0), "{reason}\n{}", metrics.body);
+    }
+    let _ = ship.terminate().expect_exit(0).expect_stderr("takes lines again");
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Status(429, "Retry-After: 1\r\n")]);
+    volume.write("app.log", &lines(0..1));
+    let start = std::time::Instant::now();
+    let _ = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_sent_in_parts() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.otherwise(Answer::AtMost(7));
+    volume.write("app.log", &lines(0..100));
+    let _ = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..100));
+    assert!(receiver.batches().iter().all(|lines| *lines <= 7), "{:?}", receiver.batches());
+}
+
+#[test]
+fn the_position_moves_only_with_the_acknowledgement() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.close_gate();
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for_requests(1);
+    // Sent, not answered: all of it must come again.
+    let _ = ship.kill();
+    receiver.script([Answer::Hang]);
+    receiver.open_gate();
+    let ship = started(volume.ship(&receiver.url()));
+    assert_eq!(receiver.wait_for(3), messages(0..3));
+    let _ = ship.terminate().expect_exit(0);
+}
+
+#[test]
+fn a_slow_destination_holds_back_no_other() {
+    let (volume, slow, fast) = (Volume::new(), Receiver::start(), Receiver::start());
+    slow.close_gate();
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship(&slow.url()).args(["--to", &fast.url()]));
+    assert_eq!(fast.wait_for(3), messages(0..3));
+    volume.append("app.log", &lines(3..6));
+    assert_eq!(fast.wait_for(6), messages(0..6));
+    assert_eq!(slow.messages().len(), 0);
+    slow.open_gate();
+    assert_eq!(slow.wait_for(6), messages(0..6));
+    let _ = ship.terminate().expect_exit(0);
+}
+
+#[test]
+fn memory_stays_in_its_budget_while_the_backend_is_stuck() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.close_gate();
+    let line = format!("{}\n", "x".repeat(1000));
+    volume.write("app.log", &line.repeat(60_000));
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let ship = started(run);
+    receiver.wait_for_requests(1);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", ship.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    };
+    volume.append("app.log", &line.repeat(1000));
+    let buffered = http("GET", admin, "/metrics")
+        .unwrap()
+        .metric(&format!("podkit_ship_buffer_bytes{{destination=\"{}\"}}", receiver.url()));
+    // One batch of 1 MiB and a line; 60 MB of log are waiting in the file.
+    assert!(buffered.is_some_and(|bytes| bytes > 0.0 && bytes < 1.2e6), "{buffered:?}");
+    assert!(resident() < (16 << 20) + (32 << 20), "{} bytes resident with a budget of 16 MiB", resident());
+    receiver.open_gate();
+    receiver.wait_for(61_000);
+    assert!(resident() < (16 << 20) + (32 << 20), "{} bytes resident with a budget of 16 MiB", resident());
+    let _ = ship.terminate().expect_exit(0);
+}

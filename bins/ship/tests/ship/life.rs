@@ -1,0 +1,171 @@
+//! From start to exit: flush, SIGTERM, deadlines, the ledger, the admin port.
+
+use std::time::{Duration, Instant};
+
+use podkit_testkit::{Finished, Signal, eventually, free_port, http, pod};
+use serde_json::Value;
+
+use crate::receiver::{Answer, Receiver};
+use crate::setup::{Volume, lines, messages, started};
+
+/// The ledger line at the end.
+fn ledger(finished: &Finished) -> Value {
+    let line = finished.stderr.lines().find(|line| line.starts_with("{\"ledger\"")).expect("a ledger line");
+    serde_json::from_str::<Value>(line).unwrap()["ledger"].take()
+}
+
+fn assert_balanced(ledger: &Value) {
+    for row in ledger["generations"].as_array().unwrap().iter().chain([&ledger["total"]]) {
+        let column = |name: &str| row[name].as_u64().unwrap();
+        let gone = column("acknowledged") + column("filtered") + column("dead_lettered") + column("pending");
+        assert_eq!(column("read"), gone, "{row}");
+    }
+}
+
+#[test]
+fn sigterm_reads_to_the_end_and_the_ledger_proves_it() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let (run, _) = volume.ship_lazily(&receiver.url());
+    let ship = started(run);
+    volume.write("a.log", &lines(0..1000));
+    volume.write("b.log", &lines(1000..2000));
+    let finished = ship.terminate().expect_exit(0);
+    let mut got = receiver.messages();
+    got.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
+    assert_eq!(got, messages(0..2000));
+    let ledger = ledger(&finished);
+    assert_balanced(&ledger);
+    let bytes = (lines(0..1000).len() + lines(1000..2000).len()) as u64;
+    assert_eq!(
+        (ledger["total"]["acknowledged"].as_u64(), ledger["total"]["pending"].as_u64()),
+        (Some(bytes), Some(0))
+    );
+}
+
+#[test]
+fn a_deadline_with_lines_left_says_how_many_and_exits_75() {
+    let volume = Volume::new();
+    volume.write("app.log", &lines(0..3));
+    let url = format!("http://127.0.0.1:{}/logs", free_port());
+    let ship = started(volume.ship(&url).args(["--shutdown-deadline", "300ms"]));
+    let start = Instant::now();
+    let finished = ship.terminate().expect_exit(75);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let finished = finished
+        .expect_stderr("podkit-ship: 21 bytes in 1 file were not acknowledged within 300ms of the stop:");
+    let ledger = ledger(&finished);
+    assert_balanced(&ledger);
+    assert_eq!(ledger["total"]["pending"], 21);
+    // Nothing is lost: the next start delivers.
+    let receiver = Receiver::start();
+    let _ = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let volume = Volume::new();
+    volume.write("app.log", &lines(0..3));
+    let url = format!("http://127.0.0.1:{}/logs", free_port());
+    let ship = started(volume.ship(&url));
+    ship.signal(Signal::SIGTERM);
+    ship.wait_for_stderr("SIGTERM: stopping");
+    let start = Instant::now();
+    ship.signal(Signal::SIGINT);
+    let _ = ship.wait().expect_exit(1);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn flush_answers_when_all_is_acknowledged() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let (run, admin) = volume.ship_lazily(&receiver.url());
+    let _ship = started(run);
+    // The last line is not whole yet, and holds up nothing.
+    volume.write("app.log", &format!("{}partial", lines(0..50)));
+    let reply = http("POST", admin, "/flush?wait=20s").unwrap();
+    assert_eq!((reply.status, &reply.json()["pending_bytes"]), (200, &0.into()), "{}", reply.body);
+    assert_eq!(receiver.messages(), messages(0..50));
+}
+
+#[test]
+fn flush_says_what_is_pending_when_the_backend_is_down() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.otherwise(Answer::Status(503, ""));
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    volume.write("app.log", &lines(0..3));
+    let start = Instant::now();
+    let reply = http("POST", admin, "/flush?wait=300ms").unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert_eq!((reply.status, &reply.json()["pending_bytes"]), (504, &21.into()), "{}", reply.body);
+}
+
+#[test]
+fn quit_ends_in_order() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let (run, admin) = volume.ship_lazily(&receiver.url());
+    let ship = started(run);
+    volume.write("app.log", &lines(0..3));
+    assert_eq!(http("POST", admin, "/quit").unwrap().status, 200);
+    let _ = ship.wait().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn status_and_metrics_tell_the_ledger() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..3));
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    receiver.wait_for(3);
+    let status = eventually("all is acknowledged", || {
+        let status = http("GET", admin, "/status").unwrap().json();
+        (status["ledger"]["acknowledged"] == 21).then_some(status)
+    });
+    assert_eq!((&status["phase"], &status["generations"][0]["pending"]), (&"running".into(), &0.into()));
+    let metrics = http("GET", admin, "/metrics").unwrap();
+    for (state, bytes) in [("read", 21.0), ("acknowledged", 21.0), ("pending", 0.0)] {
+        let name =
+            format!("podkit_ship_ledger_bytes{{destination=\"{}\",state=\"{state}\"}}", receiver.url());
+        assert_eq!(metrics.metric(&name), Some(bytes), "{}", metrics.body);
+    }
+    assert_eq!(metrics.metric("podkit_ship_open_files"), Some(1.0));
+    let table = pod("ship").args(["status", "--admin", &admin.to_string()]).expect_exit(0);
+    let _ = table.expect_stdout("phase").expect_stdout("ACKNOWLEDGED").expect_stdout("app.log");
+    let _ = pod("ship").args(["probe", "ready", "--admin", &admin.to_string()]).expect_exit(0);
+}
+
+#[test]
+fn a_state_directory_is_used_by_one_shipper() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let _ship = started(volume.ship(&receiver.url()));
+    let second = volume.ship(&receiver.url()).expect_exit(1);
+    let _ = second.expect_stderr("is in use by another podkit-ship").expect_stderr("hint: give each shipper");
+}
+
+#[test]
+fn a_torn_checkpoint_is_set_aside_and_nothing_is_lost() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..3));
+    std::fs::create_dir(volume.file("state")).unwrap();
+    volume.write("state/checkpoint.json", "{\"version\":1,\"gen");
+    let finished = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    let _ = finished.expect_stderr("cannot be used").expect_stderr("checkpoint.json.bad-");
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_stops_no_delivery() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let ship = started(run);
+    // A directory where the temporary file should be: even root cannot write over it.
+    std::fs::create_dir(volume.file("state/checkpoint.json.tmp")).unwrap();
+    volume.write("app.log", &lines(0..3));
+    assert_eq!(receiver.wait_for(3), messages(0..3));
+    ship.wait_for_stderr("cannot save the positions");
+    let failures = http("GET", admin, "/metrics").unwrap().metric("podkit_ship_checkpoint_failures_total");
+    assert!(failures.is_some_and(|count| count >= 1.0), "{failures:?}");
+    let _ = ship.terminate().expect_exit(0);
+}
