@@ -1,0 +1,199 @@
+//! The manifests in `examples/` against the real binaries: every flag is known, every value is accepted, and the
+//! promises that the binaries rely on (security context, one grace period, the node's address) are kept.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use saphyr_parser::{Event, Parser};
+use serde_json::{Map, Value, json};
+
+use crate::{binaries::Binaries, screen::Screen};
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// One call of a podkit binary in a manifest.
+#[derive(Debug)]
+struct Call {
+    place: String,
+    binary: String,
+    args: Vec<String>,
+}
+
+#[tokio::test]
+async fn every_flag_and_value_in_the_manifests_is_accepted_by_the_binaries() {
+    let binaries = Binaries::build(&Screen::new()).await.unwrap();
+    let mut seen = Vec::new();
+    for (name, documents) in manifests() {
+        let config = tempfile::tempdir().unwrap();
+        write_config_maps(&documents, config.path());
+        for call in documents.iter().flat_map(|document| calls(&name, document)) {
+            let program = binaries.get(&call.binary);
+            knows_the_flags(&program, &call);
+            accepts_the_values(&program, &call, config.path());
+            seen.push(call.binary);
+        }
+    }
+    for binary in ["podkit-seed", "podkit-proxy", "podkit-ship", "podkit-drain"] {
+        assert!(seen.iter().any(|seen| seen == binary), "no manifest runs {binary}");
+    }
+}
+
+#[test]
+fn every_container_is_restricted() {
+    for (name, pod) in pods() {
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], json!("true"), "{name}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], json!("RuntimeDefault"), "{name}");
+        for container in containers(&pod) {
+            let security = &container["securityContext"];
+            assert_eq!(security["readOnlyRootFilesystem"], json!("true"), "{name}: {}", container["name"]);
+            assert_eq!(security["allowPrivilegeEscalation"], json!("false"), "{name}: {}", container["name"]);
+            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]), "{name}: {}", container["name"]);
+            assert!(container["resources"]["limits"]["memory"].is_string(), "{name}: {}", container["name"]);
+        }
+    }
+}
+
+#[test]
+fn drain_and_the_kubelet_count_with_the_same_grace_period() {
+    let mut hooks = 0;
+    for (name, pod) in pods() {
+        let grace = format!("--grace={}s", pod["terminationGracePeriodSeconds"].as_str().expect("a number"));
+        for container in containers(&pod).filter(|container| container.get("lifecycle").is_some()) {
+            let hook = strings(&container["lifecycle"]["preStop"]["exec"]["command"]);
+            assert!(hook.contains(&grace), "{name}: {hook:?} has no {grace}");
+            let env = container["env"].as_array().expect("the hook's environment");
+            assert!(env.iter().any(|variable| variable["name"] == "HOST_IP"), "{name}: no HOST_IP");
+            hooks += 1;
+        }
+    }
+    assert!(hooks > 0, "no manifest has a preStop hook");
+}
+
+fn knows_the_flags(program: &Path, call: &Call) {
+    let help = Command::new(program).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let known =
+        |flag: &str| help.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|word| word == flag);
+    for flag in call.args.iter().filter(|arg| arg.starts_with("--")) {
+        let name = flag.split('=').next().unwrap_or(flag);
+        assert!(known(name), "{}: {} knows no {name}\n{help}", call.place, call.binary);
+    }
+}
+
+fn accepts_the_values(program: &Path, call: &Call, config: &Path) {
+    if call.args.first().is_some_and(|arg| arg == "install") {
+        return;
+    }
+    let local = |arg: &String| arg.replace("/seed/", &format!("{}/", config.display()));
+    let output = Command::new(program).arg("check").args(call.args.iter().map(local)).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {} check {:?}: {told}", call.place, call.binary, call.args);
+}
+
+/// The files of each ConfigMap, with the volume's mount point `/seed` moved to `dir`.
+fn write_config_maps(documents: &[Value], dir: &Path) {
+    for (name, text) in documents.iter().filter_map(|document| document["data"].as_object()).flatten() {
+        let text = text.as_str().expect("text").replace("/seed/", &format!("{}/", dir.display()));
+        fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+fn calls(manifest: &str, document: &Value) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let Some(pod) = pod_of(document) else { return calls };
+    for container in containers(pod) {
+        let place = format!("{manifest}: {}", container["name"].as_str().expect("a name"));
+        let image = container["image"].as_str().expect("an image");
+        let repository = image.rsplit_once(':').map_or(image, |(repository, _)| repository);
+        let hook = strings(&container["lifecycle"]["preStop"]["exec"]["command"]);
+        let mut own = vec![repository.to_owned()];
+        own.extend(strings(&container["args"]));
+        for words in [own, hook] {
+            let Some((program, args)) = words.split_first() else { continue };
+            let binary = program.rsplit('/').next().unwrap_or(program).to_owned();
+            if binary.starts_with("podkit-") {
+                calls.push(Call { place: place.clone(), binary, args: args.to_vec() });
+            }
+        }
+    }
+    calls
+}
+
+fn pods() -> Vec<(String, Value)> {
+    let all = manifests().into_iter();
+    let pods = all.flat_map(|(name, documents)| {
+        documents.into_iter().filter_map(move |document| Some((name.clone(), pod_of(&document)?.clone())))
+    });
+    let pods: Vec<_> = pods.collect();
+    assert!(pods.len() >= 2, "a Deployment and a Job");
+    pods
+}
+
+fn pod_of(document: &Value) -> Option<&Value> {
+    document["spec"].get("template")?.get("spec")
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"].into_iter().filter_map(|list| pod[list].as_array()).flatten()
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect()
+}
+
+fn manifests() -> Vec<(String, Vec<Value>)> {
+    let files = fs::read_dir(EXAMPLES).unwrap().map(|entry| entry.unwrap().path());
+    let yaml = files.filter(|path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml"));
+    yaml.map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let documents = documents(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, documents)
+    })
+    .collect()
+}
+
+/// All documents of a YAML stream, every scalar as text.
+fn documents(text: &str) -> Result<Vec<Value>, saphyr_parser::ScanError> {
+    /// A list or mapping that is still open, its anchor, and the key that waits for a value.
+    struct Open {
+        node: Value,
+        anchor: usize,
+        key: Option<String>,
+    }
+    let (mut documents, mut open, mut anchors) = (Vec::new(), Vec::<Open>::new(), HashMap::new());
+    for event in Parser::new_from_str(text) {
+        let (node, anchor) = match event?.0 {
+            Event::Scalar(text, _, anchor, _) => (Value::String(text.into_owned()), anchor),
+            Event::Alias(anchor) => (Value::clone(&anchors[&anchor]), 0),
+            Event::SequenceStart(anchor, _) => {
+                open.push(Open { node: json!([]), anchor, key: None });
+                continue;
+            }
+            Event::MappingStart(anchor, _) => {
+                open.push(Open { node: Value::Object(Map::new()), anchor, key: None });
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let closed = open.pop().expect("the parser pairs starts and ends");
+                (closed.node, closed.anchor)
+            }
+            _ => continue,
+        };
+        anchors.insert(anchor, node.clone());
+        match open.last_mut() {
+            None => documents.push(node),
+            Some(Open { node: Value::Array(list), .. }) => list.push(node),
+            Some(Open { node: Value::Object(map), key, .. }) => match key.take() {
+                Some(name) => drop(map.insert(name, node)),
+                None => *key = Some(node.as_str().expect("keys are text").to_owned()),
+            },
+            Some(Open { .. }) => unreachable!("only lists and mappings are open"),
+        }
+    }
+    Ok(documents)
+}

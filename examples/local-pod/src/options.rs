@@ -1,0 +1,169 @@
+//! The demo's command line: what was typed becomes [`Command`], or one line and exit code 64.
+//!
+//! Owns the bounds of each number. It never looks at the machine: whether the kept directory can be used
+//! is for `volumes` to say.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Arg, ArgAction, builder::PathBufValueParser, error::ErrorKind, value_parser};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo demo                        a pod's whole life in about 10 seconds
+  cargo demo --chaos                the same with two kills of ship and a backend that is away for a while
+  cargo demo --keep /tmp/pod        leave config, logs and the processes' own output in /tmp/pod
+  cargo demo --rate 1000 --seconds 30
+
+Exit codes:
+  0   nothing was lost and every process ended with 0
+  1   a request failed, a line was lost or a process did not end well
+  64  bad flags";
+
+/// What this process is to be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    /// The demo itself: kubelet, clients, database and log backend.
+    Pod(Options),
+    /// The pod's app, started by the demo from this same file.
+    App { config: PathBuf },
+}
+
+/// How the demo runs.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Options {
+    /// How long the load runs before the pod's termination starts.
+    pub(crate) seconds: Duration,
+    /// Requests per second.
+    pub(crate) rate: u32,
+    /// Where the pod's files stay; a temporary directory otherwise.
+    pub(crate) keep: Option<PathBuf>,
+    /// Kill ship, take the backend away, rotate often.
+    pub(crate) chaos: bool,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The text that `--help` or `--version` asked for.
+    Asked(String),
+    /// One line that says what is wrong with the flags.
+    Usage(String),
+}
+
+/// Reads the command line, the program's name first.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
+    let matches = grammar().try_get_matches_from(args).map_err(refusal)?;
+    if let Some(("app", app)) = matches.subcommand() {
+        let config = app.get_one::<PathBuf>("config").cloned().unwrap_or_default();
+        return Ok(Command::App { config });
+    }
+    let seconds = matches.get_one::<u64>("seconds").copied().unwrap_or(DEFAULT_SECONDS);
+    Ok(Command::Pod(Options {
+        seconds: Duration::from_secs(seconds),
+        rate: matches.get_one::<u32>("rate").copied().unwrap_or(DEFAULT_RATE),
+        keep: matches.get_one::<PathBuf>("keep").cloned(),
+        chaos: matches.get_flag("chaos"),
+    }))
+}
+
+/// Long enough for a few log rotations, short enough for the whole life to stay under 15 seconds.
+const DEFAULT_SECONDS: u64 = 6;
+
+/// Requests per second: several batches a second, and still idle time on two small cores in a debug build.
+const DEFAULT_RATE: u32 = 200;
+
+fn grammar() -> clap::Command {
+    clap::Command::new("local-pod")
+        .bin_name("cargo demo")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Runs a whole pod as plain processes on this machine: seed, app, proxy, ship and drain, under load,\nfrom the first init step to the last delivered log line. No cluster, no root, loopback only.")
+        .after_help(EXAMPLES)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .args([
+            Arg::new("seconds")
+                .long("seconds")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..=600))
+                .help("How long the load runs before the termination starts [default: 6]"),
+            Arg::new("rate")
+                .long("rate")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..=5000))
+                .help("Requests per second [default: 200]"),
+            Arg::new("keep")
+                .long("keep")
+                .value_name("DIR")
+                .value_parser(PathBufValueParser::new())
+                .help("Put the pod's files there and leave them; DIR/log/<process>.log is each one's output"),
+            Arg::new("chaos")
+                .long("chaos")
+                .action(ArgAction::SetTrue)
+                .help("Kill ship twice, let the backend answer 503 for a while, rotate the log often"),
+        ])
+        .subcommand(
+            clap::Command::new("app")
+                .hide(true)
+                .about("The pod's app")
+                .arg(Arg::new("config").long("config").required(true).value_parser(PathBufValueParser::new())),
+        )
+}
+
+fn refusal(error: clap::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Asked(error.to_string()),
+        _ => Refusal::Usage(first_line(&error.to_string())),
+    }
+}
+
+/// clap's message is a paragraph; its first line says what is wrong.
+fn first_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or("bad flags");
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Command, Refusal> {
+        parse(std::iter::once("local-pod").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn without_flags_the_demo_is_short_and_calm() {
+        let expected = Options { seconds: Duration::from_secs(6), rate: 200, keep: None, chaos: false };
+        assert_eq!(parsed(&[]).unwrap(), Command::Pod(expected));
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let expected = Options {
+            seconds: Duration::from_secs(2),
+            rate: 50,
+            keep: Some(PathBuf::from("/tmp/pod")),
+            chaos: true,
+        };
+        let got = parsed(&["--seconds", "2", "--rate=50", "--keep", "/tmp/pod", "--chaos"]).unwrap();
+        assert_eq!(got, Command::Pod(expected));
+    }
+
+    #[test]
+    fn bad_flags_are_one_line() {
+        for bad in [&["--rat", "3"][..], &["--rate", "0"], &["--seconds", "six"], &["extra"], &["--keep"]] {
+            match parsed(bad) {
+                Err(Refusal::Usage(line)) => {
+                    assert!(!line.contains('\n') && line.contains("--help"), "{line}")
+                }
+                other => panic!("{bad:?} gave {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_shows_examples_and_hides_the_app() {
+        let Err(Refusal::Asked(help)) = parsed(&["--help"]) else { panic!("no help") };
+        assert!(help.contains("cargo demo --chaos") && help.contains("--rate <N>"), "{help}");
+        assert!(!help.contains("app "), "{help}");
+    }
+}
