@@ -1,0 +1,143 @@
+//! What the admin port tells and takes (contract 2). Runs on the admin server's thread; only reads shared state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use podkit_admin::{Drain, Instance, Reasons};
+use podkit_lifecycle::Phase;
+use serde_json::{Value, json};
+
+use crate::config::Direction;
+use crate::state::{ListenerState, State, millis};
+
+/// A worker loop that has not turned for so long is stuck: it turns ten times a second.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// The proxy, as its admin port sees it.
+#[derive(Debug)]
+pub(crate) struct AdminView(pub(crate) Arc<State>);
+
+impl Instance for AdminView {
+    fn live(&self) -> Reasons {
+        still(self.0.since_heartbeat())
+    }
+
+    fn ready(&self) -> Reasons {
+        match self.0.phase() {
+            Phase::Running => Reasons::new(),
+            Phase::Starting => vec!["the listeners are not bound yet".to_owned()],
+            Phase::Draining => {
+                let left = self.0.lease_left().unwrap_or_default();
+                vec![format!("draining: the lease ends in {} s", left.as_secs())]
+            }
+            Phase::Stopping => vec!["stopping".to_owned()],
+        }
+    }
+
+    fn startup(&self) -> Reasons {
+        match self.0.phase() {
+            Phase::Starting => vec!["the listeners are not bound yet".to_owned()],
+            _ => Reasons::new(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        podkit_admin::metrics_text(&self.0.metrics.registry)
+    }
+
+    fn status(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "phase": self.0.phase().to_string(),
+            "uptime_ms": millis(self.0.uptime()),
+            "lease_left_ms": self.0.lease_left().map(millis),
+            "listeners": self.0.listeners.iter().map(listener).collect::<Vec<_>>(),
+        })
+    }
+
+    fn drain(&self) -> Option<&dyn Drain> {
+        Some(self)
+    }
+
+    fn quit(&self) {
+        tracing::info!("asked to quit: stopping");
+        self.0.stop.begin();
+    }
+}
+
+/// Why the worker's loop is taken for stuck, if it is.
+fn still(silent: Duration) -> Reasons {
+    if silent < STUCK {
+        return Reasons::new();
+    }
+    vec![format!("the worker's loop has not turned for {} s", silent.as_secs())]
+}
+
+fn listener(listener: &ListenerState) -> Value {
+    let counts = &listener.connections;
+    json!({
+        "name": listener.name,
+        "direction": listener.direction.as_str(),
+        "protocol": listener.protocol.as_str(),
+        "listen": listener.address.get().map(ToString::to_string),
+        "upstream": listener.upstream,
+        "open_connections": counts.open.get(),
+        "in_flight": listener.in_flight(),
+        "connections": counts.accepted.get(),
+        "requests": listener.http.as_ref().map(|http| http.total()),
+        "received_bytes": counts.received.get(),
+        "sent_bytes": counts.sent.get(),
+    })
+}
+
+impl Drain for AdminView {
+    fn start(&self, lease: Duration) {
+        self.0.lease(lease);
+    }
+
+    /// Only inbound work counts: the app's own way out stays open for as long as the app lives.
+    fn state(&self) -> Value {
+        let now = Instant::now();
+        let since =
+            |moment: Option<Instant>| moment.map(|moment| millis(now.saturating_duration_since(moment)));
+        let last_connection = self.0.last(Direction::Inbound, |listener| &listener.last_connection);
+        let last_request = self.0.last(Direction::Inbound, |listener| &listener.last_request);
+        json!({
+            "phase": self.0.phase().to_string(),
+            "in_flight": self.0.in_flight(Direction::Inbound),
+            "open_connections": self.0.open_connections(Direction::Inbound),
+            "ms_since_last_connection": since(last_connection),
+            "ms_since_last_request": since(last_request),
+            "lease_left_ms": self.0.lease_left().map(millis),
+        })
+    }
+
+    fn undo(&self) {
+        self.0.undo();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podkit_lifecycle::Stop;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_not_live() {
+        let view = AdminView(Arc::new(State::new(&[], Stop::default())));
+        assert_eq!(view.live(), Reasons::new());
+        assert_eq!(still(Duration::from_secs(12)), ["the worker's loop has not turned for 12 s"]);
+    }
+
+    #[test]
+    fn readiness_follows_the_phase() {
+        let view = AdminView(Arc::new(State::new(&[], Stop::default())));
+        assert_eq!(view.startup(), ["the listeners are not bound yet"]);
+        assert_eq!(view.ready(), ["the listeners are not bound yet"]);
+        view.0.bound();
+        assert_eq!((view.startup(), view.ready()), (Reasons::new(), Reasons::new()));
+        view.0.leave_for_good();
+        assert_eq!((view.startup(), view.ready()), (Reasons::new(), vec!["stopping".to_owned()]));
+    }
+}

@@ -1,0 +1,98 @@
+//! The drain as a lease: unready at once, still serving, and back to ready when it lapses.
+
+use crate::support::{Origin, Proxy};
+
+#[test]
+fn a_lease_makes_unready_and_tells_clients_to_go_while_all_are_served() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http(origin.address);
+    let mut early = proxy.connect();
+    assert!(!early.get("/").closes());
+
+    let state = proxy.ask("POST", "/drain?lease=60s").json();
+    assert_eq!(state["phase"], "draining", "{state}");
+    let reply = proxy.ask("GET", "/readyz");
+    assert_eq!(reply.status, 503);
+    assert!(reply.body.contains("draining"), "{}", reply.body);
+    assert_eq!(proxy.ask("GET", "/livez").status, 200);
+    assert_eq!(proxy.ask("GET", "/startupz").status, 200);
+    assert_eq!(proxy.metric("podkit_proxy_draining", ""), 1.0);
+
+    let last = early.get("/");
+    assert_eq!((last.text(), last.closes()), ("hello", true));
+    assert_eq!(early.rest().unwrap(), b"", "what was said is done");
+    let mut late = proxy.connect();
+    let response = late.get("/");
+    assert_eq!((response.text(), response.closes()), ("hello", true), "new connections are still served");
+}
+
+#[test]
+fn the_state_tells_how_quiet_it_is() {
+    let origin = Origin::start(|mut connection| {
+        connection.head();
+        connection.drain();
+    });
+    let proxy = Proxy::http(origin.address);
+    let never = proxy.drain_state();
+    for (name, value) in
+        [("phase", "running".into()), ("in_flight", 0.into()), ("open_connections", 0.into())]
+    {
+        let value: serde_json::Value = value;
+        assert_eq!(never[name], value, "{never}");
+    }
+    for name in ["ms_since_last_connection", "ms_since_last_request", "lease_left_ms"] {
+        assert!(never[name].is_null() && never.as_object().unwrap().contains_key(name), "{name} in {never}");
+    }
+
+    let idle = proxy.connect();
+    proxy.wait_for_metric("podkit_proxy_open_connections", "", 1.0);
+    let mut busy = proxy.connect();
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", 1.0);
+    let state = proxy.ask("POST", "/drain?lease=60s").json();
+    assert_eq!((&state["in_flight"], &state["open_connections"]), (&1.into(), &2.into()), "{state}");
+    for name in ["ms_since_last_connection", "ms_since_last_request"] {
+        assert!(state[name].as_u64().unwrap() < 10_000, "{name} in {state}");
+    }
+    let left = state["lease_left_ms"].as_u64().unwrap();
+    assert!((50_000..=60_000).contains(&left), "{state}");
+    drop((idle, busy));
+}
+
+#[test]
+fn a_lease_is_renewed_and_undone() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http(origin.address);
+    proxy.ask("POST", "/drain?lease=20s");
+    let renewed = proxy.ask("POST", "/drain?lease=90s").json();
+    assert!(renewed["lease_left_ms"].as_u64().unwrap() > 60_000, "{renewed}");
+    let undone = proxy.ask("DELETE", "/drain").json();
+    assert_eq!(undone["phase"], "running", "{undone}");
+    assert!(undone["lease_left_ms"].is_null(), "{undone}");
+    assert_eq!(proxy.ask("GET", "/readyz").status, 200);
+    assert_eq!(proxy.metric("podkit_proxy_draining", ""), 0.0);
+    assert!(!proxy.connect().get("/").closes());
+    assert_eq!(proxy.ask("DELETE", "/drain").status, 200, "undoing nothing is no fault");
+}
+
+#[test]
+fn a_lapsed_lease_goes_back_to_ready_and_says_so() {
+    let origin = Origin::hello();
+    let mut proxy = Proxy::http(origin.address);
+    proxy.ask("POST", "/drain?lease=300ms");
+    proxy.wait_for_phase("running");
+    assert_eq!(proxy.ask("GET", "/readyz").status, 200);
+    proxy.process.wait_for_stderr("lease lapsed");
+    assert!(!proxy.connect().get("/").closes());
+    assert!(!proxy.process.has_ended(), "a drained proxy never exits by itself");
+}
+
+#[test]
+fn outbound_clients_are_not_sent_away() {
+    let origin = Origin::hello();
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = Proxy::yaml(origin.address, dir.path(), "direction: outbound", "");
+    let mut app = proxy.connect();
+    proxy.ask("POST", "/drain?lease=60s");
+    assert!(!app.get("/").closes());
+}

@@ -1,0 +1,158 @@
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use podkit_testkit::eventually;
+
+use super::PATIENCE;
+
+/// An app whose every received byte is kept, connection by connection.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    seen: Seen,
+}
+
+type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
+
+impl Origin {
+    /// An origin that does with each connection what `serve` says.
+    pub(crate) fn start(serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
+        Self::on("127.0.0.1:0".parse().unwrap(), serve)
+    }
+
+    /// As [`start`](Self::start), on an address of the test's choice.
+    pub(crate) fn on(address: SocketAddr, serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("the address is free");
+        let address = listener.local_addr().unwrap();
+        let seen = Seen::default();
+        let (serve, all) = (Arc::new(serve), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.expect("accept works");
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let index = {
+                    let mut all = all.lock().unwrap();
+                    all.push(Vec::new());
+                    all.len() - 1
+                };
+                let connection = Connection { stream, index, bytes: Vec::new(), seen: Arc::clone(&all) };
+                let serve = Arc::clone(&serve);
+                std::thread::spawn(move || serve(connection));
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// An origin that answers each request with `answer(head, body)`, keep-alive.
+    pub(crate) fn http(answer: impl Fn(&str, &[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start(move |mut connection| {
+            while let Some((head, body)) = connection.request() {
+                let answer = answer(&head, &body);
+                if connection.stream.write_all(&answer).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// An origin that answers `hello` to everything.
+    pub(crate) fn hello() -> Self {
+        Self::http(|_, _| ok("hello"))
+    }
+
+    /// All bytes of all connections, in the order of the connections.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// Waits until a connection has received this text.
+    pub(crate) fn wait_for(&self, text: &str) {
+        eventually(&format!("the origin has got {text:?}"), || {
+            self.seen().iter().any(|seen| seen.contains(text)).then_some(())
+        });
+    }
+}
+
+/// A 200 with a length.
+pub(crate) fn ok(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// One connection at the origin.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    /// Which connection this is, from 0.
+    pub(crate) index: usize,
+    bytes: Vec<u8>,
+    seen: Seen,
+}
+
+impl Connection {
+    pub(crate) fn ok(&mut self, body: &str) {
+        self.send(ok(body));
+    }
+
+    /// Sends, if the proxy still listens.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// The next request: its head, and its body as it came on the wire. `None` at the end.
+    pub(crate) fn request(&mut self) -> Option<(String, Vec<u8>)> {
+        let head = self.head()?;
+        let lower = head.to_ascii_lowercase();
+        let field = |name: &str| lower.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let body = if field("transfer-encoding:").is_some() {
+            self.until(b"0\r\n\r\n")?
+        } else if let Some(length) = field("content-length:") {
+            self.exactly(length.parse().unwrap())?
+        } else {
+            Vec::new()
+        };
+        Some((head, body))
+    }
+
+    pub(crate) fn head(&mut self) -> Option<String> {
+        self.until(b"\r\n\r\n").map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    pub(crate) fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.bytes.len() < length {
+            self.more()?;
+        }
+        Some(self.bytes.drain(..length).collect())
+    }
+
+    pub(crate) fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        loop {
+            if let Some(at) = self.bytes.windows(end.len()).position(|window| window == end) {
+                return Some(self.bytes.drain(..at + end.len()).collect());
+            }
+            self.more()?;
+        }
+    }
+
+    /// Reads on; `None` at the end or a reset.
+    pub(crate) fn more(&mut self) -> Option<usize> {
+        let mut chunk = [0; 64 << 10];
+        let count = self.stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        self.bytes.extend_from_slice(&chunk[..count]);
+        self.seen.lock().unwrap()[self.index].extend_from_slice(&chunk[..count]);
+        Some(count)
+    }
+
+    /// Waits for the proxy to end its direction.
+    pub(crate) fn drain(mut self) -> Vec<u8> {
+        while self.more().is_some() {}
+        self.bytes
+    }
+
+    pub(crate) fn shutdown(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+}
