@@ -88,7 +88,7 @@ pub(crate) struct Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", self.method, self.target, self.path)
+        write!(f, "{} {}", self.method, mask_url(&format!("{}{}", self.target, self.path)))
     }
 }
 
@@ -179,14 +179,16 @@ fn admin_port(text: &str) -> Result<Target, Invalid> {
     if target.base().is_empty() {
         Ok(target)
     } else {
-        Err(Invalid::new(format!("{text:?} has a path")).hint("give the address of the admin port alone"))
+        Err(Invalid::new(format!("{:?} has a path", mask_url(text)))
+            .hint("give the address of the admin port alone"))
     }
 }
 
 /// `POST http://127.0.0.1:8080/shutdown`
 fn call(text: &str) -> Result<Call, Invalid> {
     let bad = |why: &str| {
-        Invalid::new(format!("{text:?} {why}")).hint("write `POST http://127.0.0.1:8080/shutdown`")
+        Invalid::new(format!("{:?} {why}", mask_url(text)))
+            .hint("write `POST http://127.0.0.1:8080/shutdown`")
     };
     let (method, rest) = text.trim().split_once(' ').ok_or_else(|| bad("is not `METHOD URL`"))?;
     if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn calls_are_a_method_and_a_url() {
         for (text, shown) in [
-            ("POST http://127.0.0.1:8080/shutdown?now=1", "POST http://127.0.0.1:8080/shutdown?now=1"),
+            ("POST http://127.0.0.1:8080/shutdown?now=1", "POST http://127.0.0.1:8080/shutdown?now=***"),
             ("PUT  http://[::1]:80/a/", "PUT http://[::1]:80/a/"),
             ("GET http://localhost", "GET http://localhost/"),
         ] {

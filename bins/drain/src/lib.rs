@@ -87,7 +87,9 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
         Ok(Event::Ended(result)) => result,
         Ok(Event::Signal(signal)) => Err(ended_by(signal, &budget, &lease, &progress)),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(Error::Deadline { after: show(budget.spent()), left: progress.get() })
+            let left = progress.get();
+            warn!("the deadline has passed; {left}");
+            Err(Error::Deadline { after: show(budget.spent()), left })
         }
     };
     // From here on standard error is the caller's again: the failure's line goes there.

@@ -156,7 +156,7 @@ impl Config {
     pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
         let sources = sources(root);
         let destinations = destinations(root);
-        if destinations.is_empty() && !root.has("to") && !root.has("destinations") {
+        if destinations.is_empty() && !root.has_faults() {
             root.fault(
                 "to",
                 Invalid::new("is required")
@@ -164,7 +164,8 @@ impl Config {
             );
         }
         for (index, destination) in destinations.iter().enumerate() {
-            if destinations[..index].contains(destination) {
+            // The position is kept under the name, which has no secrets in it.
+            if destinations[..index].iter().any(|other| other.name() == destination.name()) {
                 root.fault("to", Invalid::new(format!("{} is given twice", destination.name())));
             }
         }
@@ -224,7 +225,7 @@ fn sources(root: &Section<'_>) -> Vec<Source> {
     let flags = source(root);
     if !flags.include.is_empty() {
         sources = vec![flags];
-    } else if !root.has("sources") && !root.has("include") {
+    } else if sources.iter().all(|source| source.include.is_empty()) && !root.has_faults() {
         let hint =
             "say which files to follow: `--include '/var/log/app/*.log'`, or `sources:` in the config file";
         root.fault("include", Invalid::new("is required").hint(hint));
@@ -309,7 +310,7 @@ fn to(text: &str) -> Result<Destination, Invalid> {
     if text == "stdout:" {
         Ok(Destination::Stdout)
     } else if LATER.contains(&scheme) {
-        Err(Invalid::new(format!("{text:?}: `{scheme}` is not built yet"))
+        Err(Invalid::new(format!("{:?}: `{scheme}` is not built yet", mask_url(text)))
             .hint("this version delivers to http://…, https://… and stdout:"))
     } else {
         http_url(text).map(Destination::Http)

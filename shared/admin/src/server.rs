@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,9 +19,14 @@ const MAX_CONNECTIONS: usize = 256;
 /// A request head without a body fits many times.
 const MAX_HEAD: usize = 16 << 10;
 /// How long a client may take to send a head, and may stay without sending one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may leave an answer unread.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server rests when the kernel refuses a connection for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What goes on failing is logged this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Why there is no admin port.
 #[derive(Debug, thiserror::Error)]
@@ -88,10 +93,13 @@ pub fn serve(address: SocketAddr, instance: Arc<dyn Instance>) -> Result<Admin, 
 
 async fn accept(listener: tokio::net::TcpListener, instance: Arc<dyn Instance>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut complained: Option<Instant> = None;
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                // A client that does not read must not keep its place: zero windows count too (tcp(7)).
+                let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIMEOUT));
                 let instance = Arc::clone(&instance);
                 tokio::spawn(async move {
                     let answer = service_fn(|request| {
@@ -109,7 +117,10 @@ async fn accept(listener: tokio::net::TcpListener, instance: Arc<dyn Instance>) 
                 });
             }
             Err(error) => {
-                tracing::warn!("the admin port cannot take a connection: {error}");
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                    complained = Some(Instant::now());
+                    tracing::warn!("the admin port cannot take a connection: {error}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use podkit_admin::{Admin, Answer, Drain, Flushed, Instance, Reasons, metrics_text, serve};
-use podkit_testkit::http;
+use podkit_testkit::{eventually, http};
 use serde_json::{Value, json};
 
 /// An instance that writes down what it is told.
@@ -179,6 +179,16 @@ fn idle_connections_do_not_keep_the_kubelet_out() {
     let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     assert_eq!(http("GET", address, "/livez").unwrap().status, 200);
     drop(idle);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_loses_its_place() {
+    let (address, _) = start(Recorder { unready: vec!["x".repeat(32 << 20)], ..Recorder::default() });
+    let mut unread = TcpStream::connect(address).unwrap();
+    unread.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(http("GET", address, "/livez").unwrap().status, 200);
+    // The server's reset is what the next write meets.
+    eventually("the server gives the connection up", || unread.write_all(b"\r\n").is_err().then_some(()));
 }
 
 #[test]

@@ -154,8 +154,7 @@ fn argument(tool: &Tool, flag: &'static Flag) -> Arg {
         .value_name(flag.value)
         .help(flag.help)
         .env(env_name(tool.name, flag.name))
-        .hide_env(true)
-        .global(true);
+        .hide_env(true);
     match flag.kind {
         FlagKind::Value => arg.action(ArgAction::Set),
         FlagKind::List => arg.action(ArgAction::Append),
@@ -170,40 +169,37 @@ fn argument(tool: &Tool, flag: &'static Flag) -> Arg {
 
 fn command(tool: &Tool) -> Command {
     let after = format!(
-        "Each flag can be set in the environment: --log-level is {}.\n\
+        "Each flag can be set in the environment: --log-level is {}; several values are separated by commas, or\n\
+         by line ends where they have commas in them.\n\
          Exit codes: 0 done, 1 failed, 64 bad flags or config, 75 a deadline passed with work left.\n\n\
          Examples:\n{}",
         env_name(tool.name, "log-level"),
         tool.examples.trim_end(),
     );
+    let arguments = || all_flags(tool).map(|flag| argument(tool, flag));
+    // Each verb takes all flags, so that they may stand before or after it.
+    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about).args(arguments());
     let mut command = Command::new(format!("podkit-{}", tool.name))
         .version(env!("CARGO_PKG_VERSION"))
         .about(tool.about)
         .after_help(StyledStr::from(after))
         .disable_help_subcommand(true)
-        .args(all_flags(tool).map(|flag| argument(tool, flag)))
-        .subcommand(Command::new("run").about("Do the work (this is what happens without a command)"))
-        .subcommand(
-            Command::new("check").about("Check the settings: print every fault, or the settings in force"),
-        );
-    for verb in tool.verbs {
-        command = command.subcommand(match verb {
-            Verb::Status => Command::new("status").about("Show the state of the instance that runs here"),
-            Verb::Probe => {
-                Command::new("probe").about("Ask the instance that runs here, for exec probes").arg(
-                    Arg::new("probe")
-                        .required(true)
-                        .value_parser(PossibleValuesParser::new(["live", "ready", "startup"])),
-                )
-            }
-            Verb::Install => Command::new("install")
-                .about("Copy this binary into a directory, for use in another container")
-                .arg(
-                    Arg::new("dir")
-                        .value_name("DIR")
-                        .required(true)
-                        .value_parser(clap::value_parser!(PathBuf)),
-                ),
+        .args(arguments())
+        .subcommand(verb("run", "Do the work (this is what happens without a command)"))
+        .subcommand(verb("check", "Check the settings: print every fault, or the settings in force"));
+    for kind in tool.verbs {
+        command = command.subcommand(match kind {
+            Verb::Status => verb("status", "Show the state of the instance that runs here"),
+            Verb::Probe => verb("probe", "Ask the instance that runs here, for exec probes").arg(
+                Arg::new("probe")
+                    .required(true)
+                    .value_parser(PossibleValuesParser::new(["live", "ready", "startup"])),
+            ),
+            Verb::Install => verb(
+                "install",
+                "Copy this binary into a directory, for use in another container",
+            )
+            .arg(Arg::new("dir").value_name("DIR").required(true).value_parser(clap::value_parser!(PathBuf))),
         });
     }
     command
@@ -221,42 +217,57 @@ pub(crate) fn parse(
         }
         Err(error) => return Err(one_line(tool, &error)),
     };
-    // Global flags are propagated into the matches of the sub-command, so the deepest level has them all.
-    let (task, deepest) = match matches.subcommand() {
-        Some(("check", sub)) => (Task::Check, sub),
-        Some(("status", sub)) => (Task::Status, sub),
+    let (task, verb) = match matches.subcommand() {
+        Some(("check", sub)) => (Task::Check, Some(sub)),
+        Some(("status", sub)) => (Task::Status, Some(sub)),
         Some(("probe", sub)) => {
-            (Task::Probe(sub.get_one::<String>("probe").cloned().unwrap_or_default()), sub)
+            (Task::Probe(sub.get_one::<String>("probe").cloned().unwrap_or_default()), Some(sub))
         }
         Some(("install", sub)) => {
-            (Task::Install(sub.get_one::<PathBuf>("dir").cloned().unwrap_or_default()), sub)
+            (Task::Install(sub.get_one::<PathBuf>("dir").cloned().unwrap_or_default()), Some(sub))
         }
-        Some((_, sub)) => (Task::Run, sub),
-        None => (Task::Run, &matches),
+        Some((_, sub)) => (Task::Run, Some(sub)),
+        None => (Task::Run, None),
     };
-    let given = collect(tool, deepest);
+    let given = collect(tool, &matches, verb);
     let config = given.get(CONFIG.name).and_then(|(_, values)| values.last()).map(PathBuf::from);
     Ok(Parsed::Call(Call { task, config, given }))
 }
 
-fn collect(tool: &'static Tool, matches: &ArgMatches) -> Given {
+/// The values given before the verb and after it. Those of a list are joined; else the later wins.
+fn collect(tool: &'static Tool, before: &ArgMatches, after: Option<&ArgMatches>) -> Given {
     let mut given = Given { prefix: tool.name.to_owned(), ..Given::default() };
     for flag in all_flags(tool) {
         given.known.push(flag.name);
-        let Some(values) = matches.get_many::<String>(flag.name) else { continue };
-        let values: Vec<String> = values.cloned().collect();
-        let from_env = matches.value_source(flag.name) == Some(ValueSource::EnvVariable);
-        let entry = match (from_env, flag.kind) {
-            (true, FlagKind::List) => {
-                let parts = values.iter().flat_map(|v| v.split(',')).map(str::trim);
-                (Source::Env, parts.filter(|part| !part.is_empty()).map(str::to_owned).collect())
+        let mut typed: Vec<String> = Vec::new();
+        let mut in_environment: Vec<String> = Vec::new();
+        for matches in std::iter::once(before).chain(after) {
+            let values = matches.get_many::<String>(flag.name).into_iter().flatten().cloned();
+            match matches.value_source(flag.name) {
+                Some(ValueSource::CommandLine) => typed.extend(values),
+                Some(_) => in_environment = values.flat_map(|text| split(flag.kind, &text)).collect(),
+                None => {}
             }
-            (true, _) => (Source::Env, values),
-            (false, _) => (Source::Flag, values),
-        };
-        given.values.insert(flag.name, entry);
+        }
+        if !typed.is_empty() {
+            given.values.insert(flag.name, (Source::Flag, typed));
+        } else if !in_environment.is_empty() {
+            given.values.insert(flag.name, (Source::Env, in_environment));
+        }
     }
     given
+}
+
+/// The values of an environment twin. As in sh, an empty variable is one that is not set.
+fn split(kind: FlagKind, text: &str) -> Vec<String> {
+    let separator = match kind {
+        FlagKind::List if text.contains('\n') => '\n',
+        FlagKind::List => ',',
+        FlagKind::Value | FlagKind::Switch => {
+            return Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect();
+        }
+    };
+    text.split(separator).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// Clap's paragraph as our one line and, if it has a tip, our hint.
@@ -310,6 +321,21 @@ pub(crate) mod tests {
             assert_eq!(call.task, Task::Check);
             assert_eq!(call.given.get("state-dir"), Some((Source::Flag, &["/x".to_owned()][..])));
         }
+    }
+
+    #[test]
+    fn a_list_goes_on_after_the_verb_and_a_value_is_replaced() {
+        let call = call("--include a --state-dir /x check --include b --state-dir /y");
+        assert_eq!(call.given.get("include").unwrap().1, ["a", "b"]);
+        assert_eq!(call.given.get("state-dir").unwrap().1.last().unwrap(), "/y");
+    }
+
+    #[test]
+    fn lists_in_the_environment_have_commas_or_line_ends() {
+        assert_eq!(split(FlagKind::List, " a, b,,"), ["a", "b"]);
+        assert_eq!(split(FlagKind::List, "a,b\nc\n"), ["a,b", "c"]);
+        assert_eq!(split(FlagKind::Value, "a,b"), ["a,b"]);
+        assert!(split(FlagKind::Value, "").is_empty() && split(FlagKind::List, " ").is_empty());
     }
 
     #[test]

@@ -8,19 +8,28 @@ pub trait Effective {
     fn effective(&self) -> Value;
 }
 
-/// A URL without its password: `http://user:***@host/path`.
+/// A URL, or what was meant to be one, without its secrets: `http://user:***@host/path?token=***`.
+///
+/// A password, a user without one (a token), and each value of the query are masked. Rather too much than too little:
+/// all before the last `@` counts as user and password, whatever stands between.
 #[must_use]
 pub fn mask_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:***@{host}{path}")
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let (place, query) = match rest.rsplit_once('@') {
+        Some((who, rest)) => {
+            let who = who.split_once(':').map_or_else(|| "***".to_owned(), |(user, _)| format!("{user}:***"));
+            let (host, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+            (format!("{who}@{host}"), query)
         }
-        None => url.to_owned(),
-    }
+        None => {
+            let (place, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+            (place.to_owned(), query)
+        }
+    };
+    let mask =
+        |pair: &str| pair.split_once('=').map_or_else(|| pair.to_owned(), |(name, _)| format!("{name}=***"));
+    let query: Vec<String> = query.split('&').map(mask).collect();
+    format!("{scheme}{place}{}", query.join("&"))
 }
 
 /// Block-style YAML; strings are quoted unless they are plainly words.
@@ -35,7 +44,7 @@ fn block(value: &Value, indent: usize, out: &mut String) {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
                 out.push_str(&" ".repeat(indent));
-                out.push_str(&scalar(&Value::String(key.clone())));
+                out.push_str(&name(key));
                 out.push(':');
                 nested(value, indent, out);
             }
@@ -78,6 +87,11 @@ fn nested(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
+/// A key; nothing is expanded in keys.
+fn name(key: &str) -> String {
+    if is_plain(key) { key.to_owned() } else { Value::String(key.to_owned()).to_string() }
+}
+
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) if is_plain(text) => text.clone(),
@@ -111,6 +125,7 @@ mod tests {
             "off": null,
             "on": true,
             "list": [[1, 2], ["a"]],
+            "a$b": "key",
         });
         assert_eq!(yaml::parse(&to_yaml(&value)).unwrap().to_json(), value, "{}", to_yaml(&value));
     }
@@ -118,8 +133,16 @@ mod tests {
     #[test]
     fn passwords_in_urls_are_masked() {
         assert_eq!(mask_url("https://u:p@es:9200/x?y"), "https://u:***@es:9200/x?y");
-        assert_eq!(mask_url("https://token@es/x"), "https://token:***@es/x");
-        assert_eq!(mask_url("http://es:9200/a@b"), "http://es:9200/a@b");
-        assert_eq!(mask_url("stdout:"), "stdout:");
+        for (url, shown) in [
+            ("https://token@es/x", "https://***@es/x"),
+            ("http://es:9200/a", "http://es:9200/a"),
+            ("stdout:", "stdout:"),
+            ("u:p@es:80/", "u:***@es:80/"),
+            ("http://u:pa/ss?w@rd@es/", "http://u:***@es/"),
+            ("loki+http://u:p@es", "loki+http://u:***@es"),
+            ("http://es/x?token=a&b&c=d", "http://es/x?token=***&b&c=***"),
+        ] {
+            assert_eq!(mask_url(url), shown);
+        }
     }
 }

@@ -49,12 +49,14 @@ pub struct Failure {
     exit: Exit,
     /// Message and hint, one pair a fault.
     lines: Vec<(String, Option<String>)>,
+    /// Whether it is the end of the container's own work, which the termination message is for.
+    ends_container: bool,
 }
 
 impl Failure {
     /// A failure with one message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, lines: vec![(message.into(), None)] }
+        Self { exit, lines: vec![(message.into(), None)], ends_container: true }
     }
 
     /// Adds how to mend it.
@@ -66,6 +68,11 @@ impl Failure {
         self
     }
 
+    /// The failure of a question to a running instance: the container works on.
+    pub(crate) fn of_question(self) -> Self {
+        Self { ends_container: false, ..self }
+    }
+
     /// The messages, one for each fault, without hints.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(|(message, _)| message.as_str())
@@ -73,13 +80,13 @@ impl Failure {
 
     pub(crate) fn faults(faults: Vec<Fault>) -> Self {
         let lines = faults.into_iter().map(|fault| (fault.to_string(), fault.what.hint)).collect();
-        Self { exit: Exit::Usage, lines }
+        Self { exit: Exit::Usage, lines, ends_container: true }
     }
 }
 
 impl<R: Report> From<R> for Failure {
     fn from(error: R) -> Self {
-        Self { exit: error.exit(), lines: vec![(chain(&error), error.hint())] }
+        Self { exit: error.exit(), lines: vec![(chain(&error), error.hint())], ends_container: true }
     }
 }
 
@@ -101,7 +108,12 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// The standard library's `Permission denied (os error 13)` as a part of a sentence: `permission denied`.
 fn plain(text: &str) -> String {
-    let text = text.split(" (os error ").next().unwrap_or(text).replace(['\n', '\r'], " ");
+    let text = match text.split_once(" (os error ") {
+        Some((before, number)) => {
+            format!("{before}{}", number.split_once(')').map_or("", |(_, after)| after))
+        }
+        None => text.to_owned(),
+    };
     let mut letters = text.chars();
     match (letters.next(), letters.next()) {
         (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
@@ -119,16 +131,25 @@ pub fn report(tool: &Tool, outcome: Result<Exit, Failure>) -> ExitCode {
     };
     let mut text = String::new();
     for (message, hint) in &failure.lines {
-        text.push_str(&format!("podkit-{}: {message}\n", tool.name));
+        text.push_str(&format!("podkit-{}: {}\n", tool.name, one_line(message)));
         if let Some(hint) = hint {
-            text.push_str(&format!("hint: {hint}\n"));
+            text.push_str(&format!("hint: {}\n", one_line(hint)));
         }
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
-    if tool.termination_message {
+    if tool.termination_message && failure.ends_container {
         leave_termination_message(&text);
     }
     failure.exit.into()
+}
+
+/// One line, whatever a name in it holds: control characters are escaped.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() { line.extend(letter.escape_default()) } else { line.push(letter) }
+    }
+    line
 }
 
 /// Writes the message where the kubelet looks for it, if the file is there: it creates the file, we never do.
@@ -169,5 +190,11 @@ mod tests {
     fn names_in_capitals_stay_as_they_are() {
         assert_eq!(plain("TLS failed"), "TLS failed");
         assert_eq!(plain("No such file or directory (os error 2)"), "no such file or directory");
+        assert_eq!(plain("no (os error 2), yes"), "no, yes");
+    }
+
+    #[test]
+    fn a_name_with_a_line_end_stays_on_its_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31mé"), "a\\nb\\u{1b}[31mé");
     }
 }

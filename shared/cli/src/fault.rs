@@ -38,6 +38,8 @@ pub(crate) enum Place {
     Flag(String),
     /// `PODKIT_SHIP_STATE_DIR`
     Env(String),
+    /// `files`, where no config file is given that could have it.
+    Field(String),
     /// `ship.yaml`, line 4, `sources[0].include`; the field is empty for the document itself.
     File { path: String, line: usize, field: String },
 }
@@ -45,7 +47,7 @@ pub(crate) enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flag(name) | Self::Env(name) => f.write_str(name),
+            Self::Flag(name) | Self::Env(name) | Self::Field(name) => f.write_str(name),
             Self::File { path, line, field } if field.is_empty() => write!(f, "{path}:{line}"),
             Self::File { path, line, field } => write!(f, "{path}:{line}: {field}"),
         }

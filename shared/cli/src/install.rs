@@ -41,7 +41,7 @@ impl Report for Error {
 pub(crate) fn install(tool: &Tool, dir: &Path) -> Result<PathBuf, Error> {
     let own = PathBuf::from("/proc/self/exe");
     let to = dir.join(format!("podkit-{}", tool.name));
-    let temp = dir.join(format!(".podkit-{}.{}.tmp", tool.name, std::process::id()));
+    let temp = dir.join(format!(".podkit-{}.tmp", tool.name));
     let mut input = File::open(&own).map_err(|source| Error::Read { path: own.clone(), source })?;
     let written = write(&mut input, &temp)
         .map_err(|source| Error::Write { path: temp.clone(), source })
@@ -63,7 +63,9 @@ pub(crate) fn install(tool: &Tool, dir: &Path) -> Result<PathBuf, Error> {
 }
 
 fn write(input: &mut File, temp: &Path) -> io::Result<()> {
-    let mut output = File::create(temp)?;
+    // What a killed run left, or somebody planted: it goes, and nothing is written through a link.
+    let _ = fs::remove_file(temp);
+    let mut output = File::options().write(true).create_new(true).open(temp)?;
     io::copy(input, &mut output)?;
     output.set_permissions(fs::Permissions::from_mode(0o755))?;
     output.sync_all()

@@ -53,8 +53,7 @@ pub fn dispatch<C: Effective>(
     let call = match command::parse(tool, args)? {
         Parsed::Call(call) => call,
         Parsed::Text(text) => {
-            print(&text);
-            return Ok(Exit::Done);
+            return print(&text);
         }
     };
     match &call.task {
@@ -64,19 +63,24 @@ pub fn dispatch<C: Effective>(
             run(config)
         }
         Task::Check => {
-            let (config, _) = load(tool, &call, read)?;
-            print(&effective::to_yaml(&config.effective()));
-            Ok(Exit::Done)
+            let (config, log) = load(tool, &call, read)?;
+            let mut settings = config.effective();
+            if let serde_json::Value::Object(settings) = &mut settings {
+                settings.extend(log.effective());
+            }
+            print(&effective::to_yaml(&settings))
         }
         Task::Status => {
-            print(&ask::status(settings::admin_only(tool, &call)?)?);
-            Ok(Exit::Done)
+            let status = settings::admin_only(tool, &call).and_then(ask::status);
+            print(&status.map_err(Failure::of_question)?)
         }
-        Task::Probe(probe) => ask::probe(settings::admin_only(tool, &call)?, probe),
+        Task::Probe(probe) => {
+            let answer = settings::admin_only(tool, &call).and_then(|admin| ask::probe(admin, probe));
+            answer.map_err(Failure::of_question)
+        }
         Task::Install(dir) => {
             let path = install::install(tool, dir)?;
-            print(&format!("installed {}\n", path.display()));
-            Ok(Exit::Done)
+            print(&format!("installed {}\n", path.display()))
         }
     }
 }
@@ -103,6 +107,12 @@ pub fn parse_yaml(text: &str) -> Result<serde_json::Value, Invalid> {
 }
 
 /// Prints an answer on stdout. A reader that went away is not a failure of ours.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn print(text: &str) -> Result<Exit, Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, format!("cannot write to stdout: {}", chain(&error)))
+                .of_question())
+        }
+        _ => Ok(Exit::Done),
+    }
 }

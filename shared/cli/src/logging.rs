@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use serde_json::Value;
 use tracing::Level;
 
 use crate::settings::Section;
@@ -14,16 +15,24 @@ pub(crate) struct Settings {
     json: bool,
 }
 
+const LEVELS: &[(&str, Level)] = &[
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+const FORMATS: &[(&str, bool)] = &[("text", false), ("json", true)];
+
 impl Settings {
+    /// The settings in force, for `check`.
+    pub(crate) fn effective(self) -> [(String, Value); 2] {
+        let level = LEVELS.iter().find(|(_, level)| *level == self.level).map(|(name, _)| *name);
+        let format = FORMATS.iter().find(|(_, json)| *json == self.json).map(|(name, _)| *name);
+        [("log_level".to_owned(), level.into()), ("log_format".to_owned(), format.into())]
+    }
+
     pub(crate) fn read(root: &Section<'_>) -> Self {
-        const LEVELS: &[(&str, Level)] = &[
-            ("error", Level::ERROR),
-            ("warn", Level::WARN),
-            ("info", Level::INFO),
-            ("debug", Level::DEBUG),
-            ("trace", Level::TRACE),
-        ];
-        const FORMATS: &[(&str, bool)] = &[("text", false), ("json", true)];
         Self {
             level: root.value_or("log_level", units::choice(LEVELS), Level::INFO),
             json: root.value_or("log_format", units::choice(FORMATS), !std::io::stderr().is_terminal()),

@@ -76,7 +76,9 @@ pub(crate) fn load<C>(
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => {
-            debug_assert!(!faults.is_empty(), "a config was refused without a fault");
+            if faults.is_empty() {
+                return Err(Failure::new(Exit::Usage, "these settings make no config"));
+            }
             faults.sort_by(|a, b| a.place.cmp(&b.place));
             Err(Failure::faults(faults))
         }
@@ -107,10 +109,11 @@ fn read_file(path: &Path) -> Result<Node, Failure> {
 
 fn expand_all(context: &Context<'_>, path: &str, node: &mut Node) {
     match &mut node.kind {
-        Kind::Scalar { text, .. } => {
+        Kind::Scalar { text, plain } => {
             if text.contains('$') {
                 match expand(text, |name| std::env::var(name).ok()) {
-                    Ok(expanded) => *text = expanded,
+                    // What a variable holds is text, also where it spells `null` or a number.
+                    Ok(expanded) => (*text, *plain) = (expanded, false),
                     Err(what) => context.fault(context.in_file(node.line, path), what),
                 }
             }
@@ -134,8 +137,10 @@ fn join(path: &str, key: &str) -> String {
 
 impl Context<'_> {
     fn in_file(&self, line: usize, field: &str) -> Place {
-        let path = self.file.clone().unwrap_or_else(|| "config".to_owned());
-        Place::File { path, line, field: field.to_owned() }
+        match self.file.clone() {
+            Some(path) => Place::File { path, line, field: field.to_owned() },
+            None => Place::Field(field.to_owned()),
+        }
     }
 
     fn fault(&self, place: Place, what: Invalid) {
@@ -156,13 +161,15 @@ impl<'a> Section<'a> {
 
     /// A field with one value. `None` where it is not given, or given wrongly, which is then a fault.
     pub fn value<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
-        if let Some((place, values)) = self.given(key) {
-            let text = values.last()?;
-            return self.checked(place, parse(text));
+        // The file's value is checked also where a flag wins over it.
+        let in_file = self.entry(key).and_then(|node| {
+            let place = self.place(node.line, key);
+            self.scalar(node, key).and_then(|text| self.checked(place, parse(text)))
+        });
+        match self.given(key) {
+            Some((place, values)) => self.checked(place, parse(values.last()?)),
+            None => in_file,
         }
-        let node = self.entry(key)?;
-        let place = self.place(node.line, key);
-        self.scalar(node, key).and_then(|text| self.checked(place, parse(text)))
     }
 
     /// A field with one value and a default.
@@ -263,8 +270,8 @@ impl<'a> Section<'a> {
         entries
             .iter()
             .filter_map(|entry| {
-                let text = self.scalar(&entry.value, &join(key, &entry.key))?;
-                Some((entry.key.clone(), text.to_owned()))
+                let text = self.valued(&entry.value, &join(key, &entry.key))?;
+                Some((entry.key.clone(), self.scalar(text, &join(key, &entry.key))?.to_owned()))
             })
             .collect()
     }
@@ -286,9 +293,14 @@ impl<'a> Section<'a> {
         self.value_or("admin", parse, default)
     }
 
-    /// Whether a field is given in any layer.
+    /// Whether a field is given in any layer, rightly or wrongly.
     pub fn has(&self, key: &str) -> bool {
         self.given(key).is_some() || self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// Whether a fault was found so far, here or elsewhere: what is missing may be missing because of it.
+    pub fn has_faults(&self) -> bool {
+        !self.context.faults.borrow().is_empty()
     }
 
     /// The keys of this mapping in the file, in order; for mappings that name a variant by their key.
@@ -329,6 +341,8 @@ impl<'a> Section<'a> {
             let env = self.context.given.env_name(&flag);
             Invalid::new("is required")
                 .hint(format!("give `--{flag}`, {env}, or `{key}:` in the config file"))
+        } else if self.context.file.is_none() {
+            Invalid::new("is required").hint("give it in a config file: `--config FILE`")
         } else {
             Invalid::new("is required")
         };
@@ -348,10 +362,13 @@ impl<'a> Section<'a> {
     /// The file's value of a key; marks the key as known. A key without a value is a fault.
     fn entry(&self, key: &str) -> Option<&'a Node> {
         self.asked.borrow_mut().push(key.to_owned());
-        let node = &self.entries.iter().find(|entry| entry.key == key)?.value;
+        self.valued(&self.entries.iter().find(|entry| entry.key == key)?.value, key)
+    }
+
+    fn valued(&self, node: &'a Node, name: &str) -> Option<&'a Node> {
         if node.is_null() {
             let what = Invalid::new("has no value").hint("give it one, or remove the key");
-            self.context.fault(self.place(node.line, key), what);
+            self.context.fault(self.place(node.line, name), what);
             return None;
         }
         Some(node)

@@ -127,7 +127,8 @@ pub fn show_size(bytes: u64) -> String {
 /// # Errors
 /// Anything that is not a whole number of at least 1.
 pub fn count(text: &str) -> Result<NonZeroUsize, Invalid> {
-    text.parse().map_err(|_| Invalid::new(format!("{text:?} is not a whole number of at least 1")))
+    let number = if text.starts_with('+') { None } else { text.parse().ok() };
+    number.ok_or_else(|| Invalid::new(format!("{text:?} is not a whole number of at least 1")))
 }
 
 /// A TCP port, 1 to 65535.
@@ -136,7 +137,7 @@ pub fn count(text: &str) -> Result<NonZeroUsize, Invalid> {
 /// Anything else; 0 too.
 pub fn port(text: &str) -> Result<u16, Invalid> {
     match text.parse() {
-        Ok(port) if port > 0 => Ok(port),
+        Ok(port) if port > 0 && !text.starts_with('+') => Ok(port),
         _ => Err(Invalid::new(format!("{text:?} is not a port (1 to 65535)"))),
     }
 }
@@ -176,7 +177,8 @@ pub fn host_port(text: &str) -> Result<(String, u16), Invalid> {
 /// # Errors
 /// Anything else: YAML 1.1's `yes` and `on` too.
 pub fn boolean(text: &str) -> Result<bool, Invalid> {
-    text.parse().map_err(|_| Invalid::new(format!("{text:?} is not `true` or `false`")))
+    text.parse()
+        .map_err(|_| Invalid::new(format!("{text:?} is not a switch")).hint("write `true` or `false`"))
 }
 
 /// A path; not empty, and without NUL.

@@ -83,6 +83,11 @@ impl Run {
     #[must_use]
     pub fn start(self) -> Process {
         let mut command = Command::new(&self.path);
+        // Settings of whoever runs the tests are not the test's.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PODKIT_"))
+        {
+            command.env_remove(name);
+        }
         command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
@@ -317,7 +322,13 @@ impl Captured {
 
     fn wait_for(&self, wanted: &str) -> Option<String> {
         let find = |text: &Text| {
-            let all = String::from_utf8_lossy(&text.bytes).into_owned();
+            // A line that is still being written may lack what comes after the wanted text.
+            let whole = if text.ended {
+                text.bytes.len()
+            } else {
+                text.bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0)
+            };
+            let all = String::from_utf8_lossy(&text.bytes[..whole]).into_owned();
             all.lines().find(|line| line.contains(wanted)).map(str::to_owned)
         };
         let text = self.shared.0.lock().expect("no reader panics");

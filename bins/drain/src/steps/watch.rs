@@ -121,7 +121,7 @@ fn describe(leftover: &Leftover) -> String {
     let connections =
         |count| if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") };
     match *leftover {
-        Leftover::Nothing => "0 connections still open".to_owned(),
+        Leftover::Nothing => "0 connections still open, but the quiet time was not over".to_owned(),
         Leftover::Open { open, active } if open == active => format!("{} still open", connections(open)),
         Leftover::Open { open, active } => format!("{} still open ({active} in flight)", connections(open)),
         Leftover::Arriving(ago) => {

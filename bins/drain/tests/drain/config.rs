@@ -31,7 +31,7 @@ fn bad_values_are_refused_with_their_place() {
         (vec!["--then", "POST http://127.0.0.1:99999/"], "its port is not a number from 1 to 65535"),
         (vec!["--ignore-peer", "10.0.0.0/40"], "--ignore-peer: \"10.0.0.0/40\" is not an address"),
         (vec!["--ignore-peer", "node"], "--ignore-peer: \"node\" is not an address"),
-        (vec!["--count-loopback=yes"], "--count-loopback: \"yes\" is not `true` or `false`"),
+        (vec!["--count-loopback=yes"], "--count-loopback: \"yes\" is not a switch"),
         (vec!["--log", ""], "--log: the path is empty"),
         (vec!["--sleep", "15s"], "unexpected argument '--sleep'"),
         (vec!["--admin", "off"], "unexpected argument '--admin'"),

@@ -42,7 +42,7 @@ fn check_prints_the_settings_in_force_and_no_inline_text() {
         checked.stdout,
         "target: /out\ndeadline: 2m\nwait:\n  - tcp: db:5432\n  - file: /ready\nfiles:\n  - path: a\n    \
          inline: \"(16 bytes)\"\n    mode: \"0600\"\n  - path: b\n    template: /b.j2\n  - path: tls/\n    \
-         copy: /tls\nvalues:\n  - /v.yaml\n"
+         copy: /tls\nvalues:\n  - /v.yaml\nlog_level: info\nlog_format: json\n"
     );
     assert_eq!(checked.stderr, "");
 }

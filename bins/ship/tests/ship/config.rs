@@ -56,6 +56,45 @@ fn what_is_required_is_named() {
 }
 
 #[test]
+fn empty_lists_are_missing_and_empty_variables_are_not_set() {
+    let volume = Volume::new();
+    for yaml in ["include: []\nto: []\n", "sources: []\ndestinations: []\n", ""] {
+        volume.write("ship.yaml", yaml);
+        let run = pod("ship").arg("check").arg("--config").arg(volume.file("ship.yaml"));
+        let run = run.env("PODKIT_SHIP_INCLUDE", "").env("PODKIT_SHIP_TO", "").env("PODKIT_SHIP_MEMORY", "");
+        let finished = run.expect_exit(64).expect_stderr("include: is required");
+        let _ = finished.refuse_stderr("PODKIT_SHIP_MEMORY");
+    }
+}
+
+#[test]
+fn destinations_that_differ_in_a_secret_only_are_refused_and_no_secret_is_told() {
+    let two = ["--to", "http://u:hunter2@sink/", "--to", "http://u:hunter3@sink/"];
+    let finished = pod("ship").args(["check", "--include", "/tmp/*.log"]).args(two).expect_exit(64);
+    let _ = finished.expect_stderr("http://u:***@sink/ is given twice").refuse_stderr("hunter");
+    for to in [
+        "loki+http://u:hunter2@x",
+        "u:hunter2@x",
+        "http://u:hunter2@",
+        "http://hunter2@x",
+        "ftp://x/?a=hunter2",
+    ] {
+        let finished = minimal().args(["check", "--to", to]).finish();
+        assert!(!finished.stderr.contains("hunter2") && !finished.stdout.contains("hunter2"), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_question_to_an_instance_leaves_no_termination_message_and_names_its_address() {
+    let port = free_port();
+    let finished =
+        pod("ship").args(["probe", "live", "--admin", &format!("127.0.0.1:{port}")]).expect_exit(1);
+    let _ = finished.expect_stderr(&format!(
+        "podkit-ship: cannot connect to http://127.0.0.1:{port}: connection refused"
+    ));
+}
+
+#[test]
 fn all_faults_of_a_file_are_told_at_once() {
     let volume = Volume::new();
     let yaml = "\
