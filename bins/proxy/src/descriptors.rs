@@ -3,7 +3,7 @@
 //! The admin port, and connections that are being closed, must always find room: so accepting pauses before the
 //! limit is reached, in place of failing at it.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use podkit_lifecycle::raise_file_limit;
 
 /// Descriptors that are not for proxied connections: the runtime, the listeners, the 256 connections of the admin port.
 const RESERVE: u64 = 320;
@@ -11,14 +11,9 @@ const RESERVE: u64 = 320;
 /// Each client's connection has one to the upstream.
 const EACH: u64 = 2;
 
-/// Raises the soft limit to the hard one, as Go programs do, and gives the number of client connections that fit.
-/// (The soft limit is kept low for programs that use `select`, which we never do.)
+/// Raises the limit as far as it goes, and gives the number of client connections that fit below it.
 pub(crate) fn room() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return usize::MAX;
-    };
-    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    connections(limit)
+    raise_file_limit().map_or(usize::MAX, connections)
 }
 
 fn connections(limit: u64) -> usize {

@@ -24,15 +24,17 @@ pub(crate) struct Checkpoint {
     version: u32,
     /// Device numbers may change with a reboot; this tells whether one was in between.
     pub(crate) boot: String,
-    /// When it was written.
-    pub(crate) written: Option<SystemTime>,
+    /// When the files were last looked at.
+    pub(crate) looked: Option<SystemTime>,
     pub(crate) generations: Vec<Saved>,
 }
 
 /// One generation of a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Saved {
+    #[serde(with = "any_path")]
     pub(crate) name: PathBuf,
+    #[serde(with = "any_path")]
     pub(crate) path: PathBuf,
     pub(crate) device: u64,
     pub(crate) inode: u64,
@@ -42,18 +44,41 @@ pub(crate) struct Saved {
     pub(crate) positions: BTreeMap<String, Position>,
 }
 
+/// A path as text, or as bytes where it is not UTF-8: one odd name must not keep all positions from being saved.
+mod any_path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => text.serialize(serializer),
+            None => path.as_os_str().as_bytes().serialize(serializer),
+        }
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Text(PathBuf),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Text(path) => path,
+            Stored::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
 /// How far a destination has acknowledged, and the bytes just before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) offset: u64,
     pub(crate) tail: Fingerprint,
-}
-
-impl Checkpoint {
-    /// The positions as of now.
-    pub(crate) fn now(boot: &str, generations: Vec<Saved>) -> Self {
-        Self { version: VERSION, boot: boot.to_owned(), written: Some(SystemTime::now()), generations }
-    }
 }
 
 /// The state directory, held by this process alone.
@@ -87,6 +112,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether a file in a state directory is one of ours.
+    pub(crate) fn owns(dir: &Path, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.parent() == Some(dir) && (name.starts_with(NAME) || name == "lock" || name == "probe.tmp")
+    }
+
     pub(crate) fn boot(&self) -> &str {
         &self.boot
     }
@@ -115,8 +146,8 @@ impl Store {
     }
 
     /// Saves positions; the old ones stay until the new ones are on disk.
-    pub(crate) fn save(&self, generations: Vec<Saved>) -> io::Result<()> {
-        let checkpoint = Checkpoint::now(&self.boot, generations);
+    pub(crate) fn save(&self, looked: Option<SystemTime>, generations: Vec<Saved>) -> io::Result<()> {
+        let checkpoint = Checkpoint { version: VERSION, boot: self.boot.clone(), looked, generations };
         self.write(&serde_json::to_vec(&checkpoint)?)
     }
 
@@ -158,7 +189,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state")).unwrap();
         assert!(store.load().unwrap().generations.is_empty());
-        store.save(vec![saved()]).unwrap();
+        store.save(None, vec![saved()]).unwrap();
         let loaded = store.load().unwrap();
         assert_eq!(loaded.generations[0].positions["http"].offset, 20);
         assert_eq!(loaded.boot, store.boot());
@@ -187,6 +218,17 @@ mod tests {
             );
             assert!(!names.iter().any(|name| name == NAME), "{content}: {names:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_saved_as_well() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let odd = PathBuf::from(std::ffi::OsString::from_vec(b"/logs/a\xff.log".to_vec()));
+        store.save(None, vec![saved(), Saved { name: odd.clone(), path: odd.clone(), ..saved() }]).unwrap();
+        let loaded = store.load().unwrap().generations;
+        assert_eq!((loaded[0].name.to_str(), &loaded[1].name), (Some("/a.log"), &odd));
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use podkit_cli::{Effective, Flag, Invalid, Section, mask_url, units};
 use reqwest::Url;
 use serde_json::{Value, json};
 
+use crate::checkpoint::Store;
 use crate::files::{Exclude, Include};
 
 /// The flags of podkit-ship.
@@ -75,6 +76,8 @@ pub(crate) struct Config {
 pub(crate) struct Source {
     pub(crate) include: Vec<Include>,
     pub(crate) exclude: Vec<Exclude>,
+    /// Where our own files are, which are never followed: each save would be news.
+    pub(crate) state_dir: PathBuf,
     pub(crate) start: Start,
     pub(crate) format: Format,
     pub(crate) max_line: usize,
@@ -85,7 +88,7 @@ pub(crate) struct Source {
 impl Source {
     /// Whether a path is left out.
     pub(crate) fn excludes(&self, path: &Path) -> bool {
-        self.exclude.iter().any(|exclude| exclude.covers(path))
+        Store::owns(&self.state_dir, path) || self.exclude.iter().any(|exclude| exclude.covers(path))
     }
 
     /// Whether a path is one that the source would find, were a file there.
@@ -154,14 +157,12 @@ const COMPRESSIONS: &[(&str, Compression)] = &[
 impl Config {
     /// Reads the config; `None` with faults recorded in `root` where it cannot be built.
     pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
-        let sources = sources(root);
+        let mut sources = sources(root);
+        let faults = root.fault_count();
         let destinations = destinations(root);
-        if destinations.is_empty() && !root.has_faults() {
-            root.fault(
-                "to",
-                Invalid::new("is required")
-                    .hint("say where to deliver: `--to http://sink/` or `--to stdout:`"),
-            );
+        if destinations.is_empty() && root.fault_count() == faults {
+            let hint = "say where to deliver: `--to http://sink/` or `--to stdout:`";
+            root.fault("to", Invalid::new("is required").hint(hint));
         }
         for (index, destination) in destinations.iter().enumerate() {
             // The position is kept under the name, which has no secrets in it.
@@ -173,6 +174,9 @@ impl Config {
             let base = sources.first().and_then(|source| source.include.first()).map(Include::base);
             base.map(|base| base.join(".podkit"))
         });
+        for source in &mut sources {
+            source.state_dir = state_dir.clone().unwrap_or_default();
+        }
         let memory = root.value_or("memory", units::size, DEFAULT_MEMORY);
         let batch = root.section("batch");
         let size = batch.value_or("size", units::size, DEFAULT_BATCH_SIZE);
@@ -221,11 +225,12 @@ pub(crate) fn counted(count: usize, thing: &str) -> String {
 
 /// The source of the flags, or else those of the file.
 fn sources(root: &Section<'_>) -> Vec<Source> {
+    let faults = root.fault_count();
     let mut sources: Vec<Source> = root.sections("sources").iter().map(source).collect();
     let flags = source(root);
     if !flags.include.is_empty() {
         sources = vec![flags];
-    } else if sources.iter().all(|source| source.include.is_empty()) && !root.has_faults() {
+    } else if sources.iter().all(|source| source.include.is_empty()) && root.fault_count() == faults {
         let hint =
             "say which files to follow: `--include '/var/log/app/*.log'`, or `sources:` in the config file";
         root.fault("include", Invalid::new("is required").hint(hint));
@@ -259,6 +264,7 @@ fn source(section: &Section<'_>) -> Source {
     Source {
         include,
         exclude: excluded,
+        state_dir: PathBuf::new(),
         start: section.value_or("start", units::choice(STARTS), Start::Beginning),
         format: section.value_or("format", units::choice(FORMATS), Format::Auto),
         max_line: usize::try_from(max_line).unwrap_or(usize::MAX),

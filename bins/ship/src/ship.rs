@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use podkit_admin::Flushed;
 use podkit_cli::{Exit, Failure, units};
-use podkit_lifecycle::{Deadline, Phase, SharedPhase, Signals, Stop};
+use podkit_lifecycle::{Deadline, Phase, SharedPhase, Signals, Stop, raise_file_limit};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -29,23 +29,32 @@ const LAST_LOOK: Duration = Duration::from_millis(50);
 
 /// Ships until it is told to end, or with `once` until all is delivered.
 pub(crate) fn run(config: Config) -> Result<Exit, Failure> {
+    // Each followed file is kept open, and the soft limit of a container is often 1024 with far more allowed.
+    let file_limit = raise_file_limit().map_err(Error::Runtime)?;
     let signals = Signals::install().map_err(Error::Runtime)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let outcome = LocalSet::new().block_on(&runtime, ship(config, signals));
+    let outcome = LocalSet::new().block_on(&runtime, ship(config, signals, max_files(file_limit)));
     // A write to a stdout that nobody reads must not hold up the end.
     runtime.shutdown_background();
     outcome
 }
 
-async fn ship(config: Config, signals: Signals) -> Result<Exit, Failure> {
+/// The files that may be open at once: the limit less what the backends, the admin port and the runtime need, which
+/// is half of a limit that is very small.
+fn max_files(limit: u64) -> usize {
+    const RESERVE: u64 = 320;
+    usize::try_from(limit - RESERVE.min(limit / 2)).unwrap_or(usize::MAX)
+}
+
+async fn ship(config: Config, signals: Signals, max_files: usize) -> Result<Exit, Failure> {
     let stop = Stop::on_signal(signals).map_err(Error::Runtime)?;
     let store = Store::open(&config.state_dir)?;
     let checkpoint = store.load()?;
     let ledger = Arc::new(Ledger::new(config.destinations.iter().map(Destination::name).collect()));
     let metrics =
         Arc::new(Metrics::new(Arc::clone(&ledger)).expect("each metric has a valid name of its own"));
-    let catalog = Catalog::new(config.sources, Arc::clone(&ledger), checkpoint, store.boot());
+    let catalog = Catalog::new(config.sources, Arc::clone(&ledger), checkpoint, store.boot(), max_files);
     let sinks: Result<Vec<Sink>, Error> =
         config.destinations.iter().map(|destination| Sink::open(destination, config.compression)).collect();
     let (flushes, requests) = mpsc::channel(MAX_FLUSHES);

@@ -179,9 +179,9 @@ impl<'a> Section<'a> {
 
     /// A field that must be given; a fault where it is not.
     pub fn required<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
-        let faults = self.context.faults.borrow().len();
+        let faults = self.fault_count();
         let value = self.value(key, parse);
-        if value.is_none() && self.context.faults.borrow().len() == faults {
+        if value.is_none() && self.fault_count() == faults {
             self.missing(key);
         }
         value
@@ -298,9 +298,9 @@ impl<'a> Section<'a> {
         self.given(key).is_some() || self.entries.iter().any(|entry| entry.key == key)
     }
 
-    /// Whether a fault was found so far, here or elsewhere: what is missing may be missing because of it.
-    pub fn has_faults(&self) -> bool {
-        !self.context.faults.borrow().is_empty()
+    /// The number of faults found so far, here or elsewhere: what is missing may be missing because of one.
+    pub fn fault_count(&self) -> usize {
+        self.context.faults.borrow().len()
     }
 
     /// The keys of this mapping in the file, in order; for mappings that name a variant by their key.

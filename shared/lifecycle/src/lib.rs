@@ -10,6 +10,7 @@
 
 mod backoff;
 mod deadline;
+mod files;
 mod phase;
 mod signals;
 #[cfg(feature = "async")]
@@ -17,6 +18,7 @@ mod stop;
 
 pub use backoff::Backoff;
 pub use deadline::Deadline;
+pub use files::raise_file_limit;
 pub use phase::{Phase, SharedPhase};
 pub use signals::{Signal, Signals};
 #[cfg(feature = "async")]

@@ -69,6 +69,16 @@ impl Run {
         self
     }
 
+    /// Lets it open only so many files at once.
+    #[must_use]
+    pub fn limit_files(mut self, limit: u32) -> Self {
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let path = std::mem::replace(&mut self.path, "/bin/sh".into());
+        let shell = ["-c".into(), script.into(), "sh".into(), path.into_os_string()];
+        self.args.splice(0..0, shell);
+        self
+    }
+
     /// Names a directory whose listing is a part of the explanation of a failure.
     #[must_use]
     pub fn show(mut self, dir: impl Into<PathBuf>) -> Self {

@@ -18,6 +18,8 @@ use crate::error::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the first byte sent to the last byte of the answer; a busy backend may take its time to index 1 MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Of an answer no more is read; a connection with more on it is closed.
+const MAX_ANSWER: usize = 64 << 10;
 /// A backend that asks for a longer pause is tried again after this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -84,10 +86,15 @@ impl Sink {
                 if let Some(token) = encoding.token() {
                     request = request.header(CONTENT_ENCODING, token);
                 }
-                let answer = request.send().await.map_err(|error| broken(url, error))?;
+                let mut answer = request.send().await.map_err(|error| broken(url, error))?;
                 let (status, headers) = (answer.status(), answer.headers().clone());
-                // The whole answer is read: only then can the connection be used again, and only then is it whole.
-                answer.bytes().await.map_err(|error| broken(url, error))?;
+                // Read, so that the connection can be used again, and dropped, so that no backend fills our memory.
+                let mut read = 0;
+                while read < MAX_ANSWER
+                    && let Some(part) = answer.chunk().await.map_err(|error| broken(url, error))?
+                {
+                    read += part.len();
+                }
                 judge(url, status, &headers)
             }
             Self::Stdout => {

@@ -23,6 +23,8 @@ use crate::reading::{Batch, Reader};
 const RETRY_BASE: Duration = Duration::from_millis(250);
 /// No wait is longer, so that a backend that comes back is found soon.
 const RETRY_CAP: Duration = Duration::from_secs(15);
+/// At the end there is a deadline: no wait is longer than this.
+const LAST_RETRY: Duration = Duration::from_secs(1);
 /// A refusal that goes on is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,8 @@ pub(crate) struct Control {
     replaced: tokio::sync::Notify,
     /// The end: no waiting for a batch to fill, and partial lines are lines.
     finishing: Cell<bool>,
+    /// The end has begun: who waits to try again tries now.
+    ending: tokio::sync::Notify,
     /// How many flushes wait: no waiting for a batch to fill.
     flushing: Cell<usize>,
 }
@@ -56,6 +60,7 @@ impl Control {
             progress: watch::Sender::new(()),
             replaced: tokio::sync::Notify::new(),
             finishing: Cell::new(false),
+            ending: tokio::sync::Notify::new(),
             flushing: Cell::new(0),
         }
     }
@@ -68,6 +73,7 @@ impl Control {
     /// Begins the end.
     pub(crate) fn finish(&self) {
         self.finishing.set(true);
+        self.ending.notify_waiters();
         self.tell();
     }
 
@@ -116,7 +122,8 @@ impl Shared {
     /// Saves all positions. A failure is told and counted, and delivery goes on: the price is duplicates after a
     /// crash, not losses.
     pub(crate) fn save(&self) {
-        let saved = self.store.save(self.catalog.borrow().save());
+        let catalog = self.catalog.borrow();
+        let saved = self.store.save(catalog.last_look(), catalog.save());
         match saved {
             Ok(()) => self.save_is_failing.set(false),
             Err(error) => {
@@ -231,7 +238,16 @@ impl Pipeline {
                         return;
                     }
                     complaint.tell(&refused, batch.lines);
-                    tokio::time::sleep(backoff.next_delay().max(refused.after.unwrap_or_default())).await;
+                    let control = &self.shared.control;
+                    let mut delay = backoff.next_delay();
+                    if control.finishing.get() {
+                        delay = delay.min(LAST_RETRY);
+                    }
+                    let delay = delay.max(refused.after.unwrap_or_default());
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = control.ending.notified(), if refused.after.is_none() => {}
+                    }
                 }
             }
         }

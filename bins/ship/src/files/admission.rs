@@ -3,8 +3,9 @@
 //! Compares content at known places; it changes nothing. In doubt a file is new: reading twice is better than
 //! not reading.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::checkpoint::{Position, Saved};
@@ -37,6 +38,32 @@ pub(crate) fn holds<'a>(
         }
     }
     Ok(true)
+}
+
+/// Where the positions of a generation are in a file that may be its copy; `None` where it is none. Without a head
+/// the file is known to be one.
+///
+/// An app goes on writing between the copy and the cut, and those lines may have been delivered from the original:
+/// a position beyond the copy's end is at its end.
+pub(crate) fn positions_in(
+    head: Option<Fingerprint>,
+    positions: &[Position],
+    file: &File,
+) -> io::Result<Option<Vec<Position>>> {
+    let size = file.metadata()?.len();
+    let end = Position { offset: size, tail: Fingerprint::tail(file, size)? };
+    let carried: Vec<Position> =
+        positions.iter().map(|position| if position.offset > size { end } else { *position }).collect();
+    let is_copy = match head {
+        Some(head) => holds(head, &carried, file)?,
+        None => true,
+    };
+    Ok(is_copy.then_some(carried))
+}
+
+/// Opens a file to read. A pipe that has taken a log's name must not hold us up until somebody writes to it.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
 }
 
 /// Whether a file is, or is becoming, a copy of a generation, as `copytruncate` of logrotate makes them: under a

@@ -3,18 +3,18 @@
 //! A generation begins when a file is found, goes on under any name it is given, and is let go when it has no name
 //! of ours any more, gets no more bytes, and is delivered to its end.
 
+mod admit;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::checkpoint::{Checkpoint, Position, Saved};
-use crate::config::{Source, Start};
+use crate::config::Source;
 use crate::files::Fingerprint;
-use crate::files::admission::{holds, is_copy_of, is_saved};
+use crate::files::admission::{open, positions_in};
 use crate::files::generation::{Generation, Identity, Look};
 use crate::files::listing::{Found, Listing, is_neighbour};
 use crate::ledger::Ledger;
@@ -23,8 +23,8 @@ use crate::ledger::Ledger;
 /// file until it is told of the rotation.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// File times have the coarse clock of the kernel (a tick, 10 ms at most); a file this much "older" may be newer.
-const CLOCK_SLACK: Duration = Duration::from_secs(1);
+/// More files than a volume holds whose directory went away; ends the growth of the checkpoint.
+const MAX_KNOWN: usize = 10_000;
 
 /// The files of all sources.
 pub(crate) struct Catalog {
@@ -36,19 +36,28 @@ pub(crate) struct Catalog {
     /// until they are found, and those that were let go.
     known: Vec<Saved>,
     same_boot: bool,
-    /// Rotated files that are not ours to read, as they were when that was decided.
+    /// Rotated files that are not ours to read, with the time of their last write when that was decided: a later
+    /// one makes them ours.
     foreign: HashMap<Identity, Option<SystemTime>>,
-    /// When the last scan began, or when the checkpoint was written; `None` at the very first start.
+    /// When the last scan began, before a restart too; `None` at the very first start.
     last_look: Option<SystemTime>,
     directories: BTreeSet<PathBuf>,
     scanned: bool,
     /// Files that could not be read, so that each is complained of once.
     unreadable: HashSet<PathBuf>,
+    /// As many files as there are descriptors for.
+    max_files: usize,
 }
 
 impl Catalog {
-    /// A catalog that goes on from a checkpoint.
-    pub(crate) fn new(sources: Vec<Source>, ledger: Arc<Ledger>, checkpoint: Checkpoint, boot: &str) -> Self {
+    /// A catalog that goes on from a checkpoint, and keeps at most so many files open.
+    pub(crate) fn new(
+        sources: Vec<Source>,
+        ledger: Arc<Ledger>,
+        checkpoint: Checkpoint,
+        boot: &str,
+        max_files: usize,
+    ) -> Self {
         Self {
             sources,
             ledger,
@@ -57,10 +66,11 @@ impl Catalog {
             same_boot: checkpoint.boot == boot,
             known: checkpoint.generations,
             foreign: HashMap::new(),
-            last_look: checkpoint.written,
+            last_look: checkpoint.looked,
             directories: BTreeSet::new(),
             scanned: false,
             unreadable: HashSet::new(),
+            max_files,
         }
     }
 
@@ -100,6 +110,19 @@ impl Catalog {
         let position = &mut generation.positions[destination];
         generation.account.acknowledge(destination, to.offset.saturating_sub(position.offset));
         *position = to;
+        if generation.is_copy && to.offset > generation.size {
+            // It went on in a copy that ends before what was sent of the original.
+            let end = generation.size;
+            *position =
+                Position { offset: end, tail: Fingerprint::tail(&generation.file, end).unwrap_or_default() };
+        } else if !to.tail.is_tail(&generation.file, to.offset).unwrap_or(false) {
+            generation.suspect.set(true);
+        }
+    }
+
+    /// When the last scan began: what a restart must not take for older than it is.
+    pub(crate) fn last_look(&self) -> Option<SystemTime> {
+        self.last_look
     }
 
     /// What the checkpoint keeps.
@@ -141,42 +164,33 @@ impl Catalog {
         let begun = SystemTime::now();
         let first = !std::mem::replace(&mut self.scanned, true);
         let mut listing = Listing::of(&self.sources);
-        let renamed = self.note_names(&listing.found);
+        self.note_names(&listing.found);
         let cut = self.look_at_all();
-        if first || renamed || !cut.is_empty() {
-            listing.add_neighbours(&self.sources, &self.live_names(&listing.found));
-            self.forget_deleted(&listing.found, first);
-        }
+        // At every scan: a file may have been made, written and rotated since the last look, or be written to
+        // after it was let go.
+        listing.add_neighbours(&self.sources, &self.live_names(&listing.found));
         for id in cut {
             self.end(id, &listing.found);
         }
         for file in &listing.found {
             self.admit(file);
         }
-        if first {
-            self.report_missing();
-        }
+        self.forget_deleted(&listing, first);
         self.release();
         self.directories = listing.directories;
         self.last_look = Some(begun);
     }
 
-    /// Brings the names of the followed files up to date; true if one was given another name, or lost its own.
-    fn note_names(&mut self, found: &[Found]) -> bool {
+    /// Brings the names of the followed files up to date.
+    fn note_names(&mut self, found: &[Found]) {
         let by_identity: HashMap<Identity, &Found> = found.iter().map(|file| (file.identity, file)).collect();
-        let mut renamed = false;
         for generation in self.generations.values_mut() {
             let file = by_identity.get(&generation.identity);
-            renamed |= match file {
-                Some(file) => generation.path != file.path,
-                None => generation.listed,
-            };
             generation.listed = file.is_some();
             if let Some(file) = file {
                 generation.path.clone_from(&file.path);
             }
         }
-        renamed
     }
 
     /// Looks at every followed file; returns those whose content was replaced.
@@ -203,14 +217,21 @@ impl Catalog {
         found.chain(followed).chain(known).collect()
     }
 
-    /// Forgets what was known of files that are not there any more. What the checkpoint told is kept through the
-    /// first scan, which may still find it.
-    fn forget_deleted(&mut self, found: &[Found], first: bool) {
-        let there: HashSet<Identity> = found.iter().map(|file| file.identity).collect();
+    /// Forgets what was known of files that are not there any more. A directory that could not be read now says
+    /// nothing about its files.
+    fn forget_deleted(&mut self, listing: &Listing, first: bool) {
+        let there: HashSet<Identity> = listing.found.iter().map(|file| file.identity).collect();
         self.foreign.retain(|identity, _| there.contains(identity));
-        if !first {
-            self.known.retain(|saved| there.contains(&Identity { device: saved.device, inode: saved.inode }));
-        }
+        self.known.retain(|saved| {
+            let is_there = there.contains(&Identity { device: saved.device, inode: saved.inode });
+            let was_looked_for = saved.path.parent().is_some_and(|dir| listing.directories.contains(dir));
+            if first && !is_there && was_looked_for {
+                report_missing(saved);
+            }
+            is_there || !was_looked_for
+        });
+        let excess = self.known.len().saturating_sub(MAX_KNOWN);
+        self.known.drain(..excess);
     }
 
     /// A followed file was cut or rewritten. Where a copy of the old content was made before (`copytruncate`), the
@@ -225,8 +246,10 @@ impl Catalog {
                 && !generation.head.is_empty()
         };
         for candidate in found.iter().filter(is_candidate) {
-            let Ok(file) = File::open(&candidate.path) else { continue };
-            if holds(generation.head, &generation.positions, &file).unwrap_or(false) {
+            let Ok(file) = open(&candidate.path) else { continue };
+            // A copy that was recognised while the original was whole needs no other proof.
+            let head = (generation.copy != Some(candidate.identity)).then_some(generation.head);
+            if let Ok(Some(positions)) = positions_in(head, &generation.positions, &file) {
                 tracing::info!(
                     "{:?} was cut after a copy to {:?}; going on there",
                     generation.name,
@@ -235,7 +258,10 @@ impl Catalog {
                 generation.identity = candidate.identity;
                 generation.path.clone_from(&candidate.path);
                 generation.listed = candidate.listed;
+                generation.head = Fingerprint::head(&file).unwrap_or_default();
                 generation.file = Rc::new(file);
+                generation.positions = positions;
+                generation.is_copy = true;
                 // What the copy holds is what there is to read, be it more or less than was seen of the original.
                 generation.size = generation.file.metadata().map_or(generation.size, |meta| meta.len());
                 generation.account.set_read(generation.size);
@@ -261,159 +287,6 @@ impl Catalog {
         self.ledger.close(&generation.account);
     }
 
-    /// Takes a file in, unless it is followed already or not ours.
-    fn admit(&mut self, found: &Found) {
-        let is_followed = self.generations.values().any(|generation| generation.identity == found.identity);
-        let is_foreign = || self.foreign.get(&found.identity) == Some(&found.modified);
-        if is_followed || (!found.listed && is_foreign()) {
-            return;
-        }
-        match self.try_admit(found) {
-            Ok(()) => {
-                self.unreadable.remove(&found.path);
-            }
-            // Renamed or removed since it was listed; the next scan sees what it is now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                if self.unreadable.insert(found.path.clone()) {
-                    tracing::warn!(
-                        "cannot read {:?}: {error}; trying again until it can be read",
-                        found.path
-                    );
-                }
-            }
-        }
-    }
-
-    fn try_admit(&mut self, found: &Found) -> io::Result<()> {
-        let file = File::open(&found.path)?;
-        let meta = file.metadata()?;
-        if Identity::from(&meta) != found.identity {
-            // The name changed hands since the listing; the next scan sees what it is now.
-            return Ok(());
-        }
-        if let Some(index) = self.known_as(found, &file)? {
-            let saved = self.known.swap_remove(index);
-            return self.resume(found, file, &saved);
-        }
-        for generation in self.generations.values() {
-            if is_copy_of(generation, &found.path, &file)? {
-                // Either the original is cut soon, and then the generation goes on in the copy, or it is not.
-                return Ok(());
-            }
-        }
-        let is_new =
-            |since: SystemTime| found.modified.is_none_or(|modified| modified + CLOCK_SLACK >= since);
-        if !found.listed && !self.last_look.is_some_and(is_new) {
-            self.foreign.insert(found.identity, found.modified);
-            return Ok(());
-        }
-        let skips = self.sources[found.source].start == Start::End && self.last_look.is_none();
-        let offset = if skips { meta.len() } else { 0 };
-        let position = Position { offset, tail: Fingerprint::tail(&file, offset)? };
-        let positions = vec![position; self.ledger.destinations().len()];
-        let generation = self.insert(found, self.live_name(found), file, positions)?;
-        for destination in 0..generation.positions.len() {
-            generation.account.filter(destination, offset);
-        }
-        Ok(())
-    }
-
-    /// The known generation that a file holds: as itself, or as the copy of an original that was cut while
-    /// nobody looked.
-    fn known_as(&self, found: &Found, file: &File) -> io::Result<Option<usize>> {
-        for (index, saved) in self.known.iter().enumerate() {
-            if is_saved(saved, self.same_boot, found.identity, file)? {
-                return Ok(Some(index));
-            }
-        }
-        for (index, saved) in self.known.iter().enumerate() {
-            if is_neighbour(&found.path, &saved.name)
-                && holds(saved.head, saved.positions.values(), file)?
-                && !self.is_there(saved)
-            {
-                tracing::info!("{:?} was cut after a copy to {:?}; going on there", saved.name, found.path);
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether a known generation still stands under its last name. An empty one cannot be told from a copy.
-    fn is_there(&self, saved: &Saved) -> bool {
-        let look = || {
-            let file = File::open(&saved.path)?;
-            is_saved(saved, self.same_boot, Identity::from(&file.metadata()?), &file)
-        };
-        saved.head.is_empty() || look().unwrap_or(false)
-    }
-
-    /// A rotated file that was missed under its own name is called by that name.
-    fn live_name(&self, found: &Found) -> PathBuf {
-        let is_live = |name: &&Path| !found.listed && is_neighbour(&found.path, name);
-        let names = self.generations.values().map(|generation| generation.name.as_path());
-        names.into_iter().find(is_live).unwrap_or(&found.path).to_owned()
-    }
-
-    fn resume(&mut self, found: &Found, file: File, saved: &Saved) -> io::Result<()> {
-        let destinations = self.ledger.destinations();
-        let positions: Vec<Position> =
-            destinations.iter().map(|name| saved.positions.get(name).copied().unwrap_or_default()).collect();
-        let generation = self.insert(found, saved.name.clone(), file, positions)?;
-        for (destination, position) in generation.positions.iter().enumerate() {
-            generation.account.acknowledge(destination, position.offset);
-        }
-        Ok(())
-    }
-
-    fn insert(
-        &mut self,
-        found: &Found,
-        name: PathBuf,
-        file: File,
-        positions: Vec<Position>,
-    ) -> io::Result<&Generation> {
-        let meta = file.metadata()?;
-        let head = Fingerprint::head(&file)?;
-        let Identity { device, inode } = found.identity;
-        let account = self.ledger.open(name.display().to_string(), format!("{device:x}:{inode}"));
-        account.set_read(meta.len());
-        let from = positions.iter().map(|position| position.offset).min().unwrap_or(0);
-        tracing::info!("following {:?} from byte {from}", found.path);
-        let id = self.next_id;
-        self.next_id += 1;
-        let generation = Generation {
-            id,
-            source: found.source,
-            name,
-            path: found.path.clone(),
-            identity: found.identity,
-            head,
-            file: Rc::new(file),
-            size: meta.len(),
-            modified: meta.modified().ok(),
-            listed: found.listed,
-            grown: Instant::now(),
-            positions,
-            account,
-        };
-        Ok(self.generations.entry(id).or_insert(generation))
-    }
-
-    /// After the first scan of a restart: what the checkpoint speaks of and is not there any more.
-    fn report_missing(&mut self) {
-        for saved in std::mem::take(&mut self.known) {
-            let reached = saved.positions.values().map(|position| position.offset).min().unwrap_or(0);
-            if reached < saved.size {
-                let lost = saved.size - reached;
-                tracing::warn!(
-                    "{:?} is gone since the last run; {lost} of its bytes were not delivered",
-                    saved.path
-                );
-            }
-        }
-    }
-
     /// Lets go of files that have no name of ours, get no more bytes, and are delivered to the end.
     fn release(&mut self) {
         let is_done = |id: &u64| self.is_settled(*id) && self.get(*id).is_some_and(|file| !file.is_pending());
@@ -421,8 +294,18 @@ impl Catalog {
             let Some(generation) = self.generations.remove(&id) else { continue };
             tracing::debug!("{:?} is read to its end; letting it go", generation.path);
             self.known.push(generation.save(self.ledger.destinations()));
-            self.foreign.insert(generation.identity, generation.modified);
+            let modified = generation.file.metadata().and_then(|meta| meta.modified()).ok();
+            self.foreign.insert(generation.identity, modified);
             self.ledger.close(&generation.account);
         }
+    }
+}
+
+/// What the checkpoint speaks of and is not there any more at a restart.
+fn report_missing(saved: &Saved) {
+    let reached = saved.positions.values().map(|position| position.offset).min().unwrap_or(0);
+    if reached < saved.size {
+        let lost = saved.size - reached;
+        tracing::warn!("{:?} is gone since the last run; {lost} of its bytes were not delivered", saved.path);
     }
 }

@@ -1,5 +1,6 @@
 //! One file with one content: what it is called may change, what it is does not.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io;
@@ -7,7 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::checkpoint::{Position, Saved};
 use crate::files::Fingerprint;
@@ -42,15 +43,27 @@ pub(crate) struct Generation {
     pub(crate) file: Rc<File>,
     /// Its size at the last look.
     pub(crate) size: u64,
-    /// Its modification time at the last look.
-    pub(crate) modified: Option<SystemTime>,
+    /// When its content or anything else of it changed, at the last look. Unlike the modification time nobody can
+    /// set it back (inode(7)).
+    pub(crate) changed: (i64, i64),
     /// Whether the last scan found it under a name that the patterns cover.
     pub(crate) listed: bool,
+    /// What was read or acknowledged is not what the file holds: the next look must compare the content.
+    pub(crate) suspect: Cell<bool>,
+    /// The file that was seen to be its copy while both were there.
+    pub(crate) copy: Option<Identity>,
+    /// It goes on in a copy that was made before its file was cut: there will be no more bytes.
+    pub(crate) is_copy: bool,
     /// When it last grew, or was found.
     pub(crate) grown: Instant,
     /// One for each destination.
     pub(crate) positions: Vec<Position>,
     pub(crate) account: Arc<Account>,
+}
+
+/// The time of the last change, in seconds and nanoseconds.
+pub(crate) fn changed(meta: &Metadata) -> (i64, i64) {
+    (meta.ctime(), meta.ctime_nsec())
 }
 
 /// What a look at an open file told.
@@ -78,8 +91,8 @@ impl Generation {
     /// Looks at the open file: its size, and whether its content is still the one that was followed.
     pub(crate) fn look(&mut self) -> io::Result<Look> {
         let meta = self.file.metadata()?;
-        let (size, modified) = (meta.len(), meta.modified().ok());
-        if size == self.size && modified == self.modified {
+        let (size, changed) = (meta.len(), changed(&meta));
+        if size == self.size && changed == self.changed && !self.suspect.take() {
             return Ok(Look::Same);
         }
         let furthest = self.furthest();
@@ -88,15 +101,15 @@ impl Generation {
         if !furthest.tail.is_tail(&self.file, furthest.offset)? {
             return Ok(Look::Replaced);
         }
-        let changed = size != self.size || head != self.head;
+        let has_grown = size != self.size || head != self.head;
         if size > self.size {
             self.grown = Instant::now();
         }
         self.head = head;
         self.size = size;
-        self.modified = modified;
+        self.changed = changed;
         self.account.set_read(size);
-        Ok(if changed { Look::Grown } else { Look::Same })
+        Ok(if has_grown { Look::Grown } else { Look::Same })
     }
 
     /// Whether bytes that were just read belong to this generation still: a truncation may have come in between.

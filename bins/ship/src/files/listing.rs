@@ -2,7 +2,8 @@
 //!
 //! Reads directories and file metadata; opens nothing and remembers nothing.
 
-use std::collections::{BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -39,6 +40,12 @@ impl Listing {
                 let expansion = include.expand();
                 listing.directories.extend(expansion.directories);
                 for path in expansion.paths.into_iter().filter(|path| !config.excludes(path)) {
+                    // A link's file is written to in another directory.
+                    if path.is_symlink()
+                        && let Ok(target) = path.canonicalize()
+                    {
+                        listing.directories.extend(target.parent().map(Path::to_owned));
+                    }
                     listing.found.extend(look(source, path, true, &mut seen));
                 }
             }
@@ -49,12 +56,25 @@ impl Listing {
     /// Adds rotated neighbours of live names: `app.log.1` beside `app.log`, where no pattern covers it.
     pub(crate) fn add_neighbours(&mut self, sources: &[Source], live: &BTreeSet<(usize, PathBuf)>) {
         let mut seen: HashSet<Identity> = self.found.iter().map(|file| file.identity).collect();
+        let mut by_directory: BTreeMap<&Path, HashMap<Cow<'_, str>, usize>> = BTreeMap::new();
         for (source, live) in live {
-            let Some(dir) = live.parent() else { continue };
+            let (Some(dir), Some(name)) = (live.parent(), live.file_name()) else { continue };
+            by_directory.entry(dir).or_default().insert(name.to_string_lossy(), *source);
+        }
+        for (dir, live) in by_directory {
             let Ok(entries) = std::fs::read_dir(dir) else { continue };
-            let paths = entries.flatten().map(|entry| entry.path());
-            for path in paths.filter(|path| is_neighbour(path, live) && !sources[*source].excludes(path)) {
-                self.found.extend(look(*source, path, false, &mut seen));
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                // Each beginning that ends before a separator may be a live name: no comparing of all with all.
+                let ends = name.match_indices(['.', '-', '_']).map(|(at, _)| at);
+                let source = ends
+                    .filter(|at| is_rotation_of(&name, &name[..*at]))
+                    .find_map(|at| live.get(&name[..at]).copied());
+                let Some(source) = source.filter(|source| !sources[*source].excludes(&entry.path())) else {
+                    continue;
+                };
+                self.found.extend(look(source, entry.path(), false, &mut seen));
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Tells that something changed, and roughly what; it never looks at files itself.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -50,7 +51,8 @@ pub(crate) struct Watch {
     changes: Arc<Changes>,
     /// `None` where the kernel gives no inotify instance.
     watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    /// By path and inode: a directory that is made anew at once has lost its watch.
+    watched: BTreeSet<(PathBuf, Option<u64>)>,
     /// A directory could not be watched, so scans must come often.
     polling: bool,
 }
@@ -80,15 +82,17 @@ impl Watch {
     /// Watches these directories, and no others.
     pub(crate) fn follow(&mut self, directories: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
-        for gone in self.watched.difference(directories) {
+        let inode = |dir: &PathBuf| std::fs::metadata(dir).ok().map(|meta| meta.ino());
+        let directories: BTreeSet<_> = directories.iter().map(|dir| (dir.clone(), inode(dir))).collect();
+        for (gone, _) in self.watched.difference(&directories) {
             // The kernel has already dropped the watch of a directory that was removed.
             let _ = watcher.unwatch(gone);
         }
-        let mut watched: BTreeSet<PathBuf> = self.watched.intersection(directories).cloned().collect();
-        for new in directories.difference(&self.watched) {
+        let mut watched: BTreeSet<_> = self.watched.intersection(&directories).cloned().collect();
+        for (new, inode) in directories.difference(&self.watched) {
             match watcher.watch(new, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    watched.insert(new.clone());
+                    watched.insert((new.clone(), *inode));
                 }
                 Err(error) if !self.polling => {
                     tracing::warn!("cannot watch {new:?} ({error}); polling every {POLL:?}");

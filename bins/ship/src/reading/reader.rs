@@ -27,6 +27,8 @@ pub(crate) struct Reader {
 
 struct Cursor {
     offset: u64,
+    /// The bytes before the offset, as they were read.
+    tail: Fingerprint,
     /// The file's size when only a partial line was left: nothing to do until it is another.
     partial_at: Option<u64>,
     shape: Shape,
@@ -100,22 +102,29 @@ impl Reader {
         timestamp: &str,
         filled: &mut Filled,
     ) -> io::Result<bool> {
-        let acknowledged = generation.positions[self.destination].offset;
+        let acknowledged = generation.positions[self.destination];
         let cursor = self.cursors.entry(generation.id).or_insert_with(|| Cursor {
-            offset: acknowledged,
+            offset: acknowledged.offset,
+            tail: acknowledged.tail,
             partial_at: None,
             shape: shape(),
         });
         let start = cursor.offset;
         let mut more = false;
+        let mut replaced = false;
         while cursor.offset < generation.size && (at_end || cursor.partial_at != Some(generation.size)) {
             let length = generation.file.read_at(&mut self.buffer, cursor.offset)?;
-            // A truncation may have come after the last look: these bytes would be another content's.
-            if length == 0 || !generation.still_holds(cursor.offset + length as u64)? {
-                filled.replaced = true;
-                return Ok(false);
-            }
             let read_to = cursor.offset + length as u64;
+            // A truncation may have come after the last look: these bytes would be another content's. A short
+            // read before the known end is one, too.
+            let is_short = length < self.buffer.len() && read_to < generation.size;
+            if is_short
+                || !generation.still_holds(read_to)?
+                || !cursor.tail.is_tail(&generation.file, cursor.offset)?
+            {
+                replaced = true;
+                break;
+            }
             let bytes = &self.buffer[..length];
             let mut taken = 0;
             while !batch.is_full() {
@@ -128,7 +137,10 @@ impl Reader {
                 filled.invalid_utf8 += u64::from(notes.invalid_utf8);
                 taken += piece.taken;
             }
-            cursor.offset += taken as u64;
+            if taken > 0 {
+                cursor.offset += taken as u64;
+                cursor.tail = Fingerprint::tail(&generation.file, cursor.offset)?;
+            }
             if batch.is_full() {
                 more = true;
                 break;
@@ -146,8 +158,15 @@ impl Reader {
             }
         }
         if cursor.offset > start {
-            let tail = Fingerprint::tail(&generation.file, cursor.offset)?;
-            batch.cover(generation.id, Position { offset: cursor.offset, tail });
+            batch.cover(generation.id, Position { offset: cursor.offset, tail: cursor.tail });
+        }
+        if replaced {
+            // What was read stays in the batch; what comes next is read from where the catalog says.
+            generation.suspect.set(true);
+            filled.replaced = true;
+            if cursor.offset == start {
+                self.cursors.remove(&generation.id);
+            }
         }
         Ok(more)
     }

@@ -68,6 +68,10 @@ impl Shape {
 
     /// Appends a line that is a JSON object with our members added; false, with nothing appended, where it is none.
     fn write_object(&self, line: &[u8], timestamp: &str, out: &mut Vec<u8>) -> bool {
+        // The parser skips values without a look at their bytes, and NDJSON is UTF-8.
+        if std::str::from_utf8(line).is_err() {
+            return false;
+        }
         let Some(inner) = line.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"))
         else {
             return false;

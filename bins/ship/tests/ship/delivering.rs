@@ -163,6 +163,32 @@ fn a_slow_destination_holds_back_no_other() {
     let _ = ship.terminate().expect_exit(0);
 }
 
+/// The most memory that a process has had, in bytes.
+fn most_resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap().to_owned();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn an_answer_without_an_end_fills_no_memory() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Flood]);
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship(&receiver.url()));
+    assert_eq!(receiver.wait_for(3), messages(0..3));
+    assert!(most_resident(ship.id()) < 32 << 20, "{} bytes", most_resident(ship.id()));
+    let _ = ship.terminate().expect_exit(0);
+}
+
+#[test]
+fn a_line_that_only_looks_like_json_poisons_no_batch() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    std::fs::write(volume.file("app.log"), b"{\"a\":\"\xff\"}\nline 1\n").unwrap();
+    let _ = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    assert_eq!(receiver.messages(), ["{\"a\":\"\u{fffd}\"}", "line 1"]);
+}
+
 #[test]
 fn memory_stays_in_its_budget_while_the_backend_is_stuck() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
@@ -172,11 +198,7 @@ fn memory_stays_in_its_budget_while_the_backend_is_stuck() {
     let (run, admin) = volume.ship_with_admin(&receiver.url());
     let ship = started(run);
     receiver.wait_for_requests(1);
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", ship.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-    };
+    let resident = || most_resident(ship.id());
     volume.append("app.log", &line.repeat(1000));
     let buffered = http("GET", admin, "/metrics")
         .unwrap()

@@ -235,6 +235,90 @@ fn copytruncate_while_nobody_looks_loses_nothing() {
 }
 
 #[test]
+fn lines_between_the_copy_and_the_cut_repeat_nothing() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let mut app = volume.open("app.log");
+    app.write_all(lines(0..3).as_bytes()).unwrap();
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for(3);
+    std::fs::copy(volume.file("app.log"), volume.file("app.log.1")).unwrap();
+    app.write_all(lines(3..4).as_bytes()).unwrap();
+    receiver.wait_for(4);
+    app.set_len(0).unwrap();
+    app.write_all(lines(4..5).as_bytes()).unwrap();
+    receiver.wait_for(5);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..5));
+}
+
+#[test]
+fn a_file_that_was_rotated_before_anybody_looked_is_read() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let ship = started(volume.ship(&receiver.url()));
+    // Made elsewhere and moved in under its rotated name: no look ever saw the live one.
+    volume.write("app.log.making", &lines(0..2));
+    volume.rename("app.log.making", "app.log.1");
+    volume.write("app.log", &lines(2..3));
+    let mut got = receiver.wait_for(3);
+    let _ = ship.terminate().expect_exit(0);
+    got.sort();
+    assert_eq!(got, messages(0..3));
+}
+
+#[test]
+fn a_directory_that_is_away_for_a_restart_is_not_forgotten() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    std::fs::create_dir(volume.file("logs")).unwrap();
+    volume.write("logs/app.log", &lines(0..3));
+    let ship = started(volume.ship_only("logs/*.log", &receiver.url()));
+    receiver.wait_for(3);
+    let _ = ship.terminate().expect_exit(0);
+    volume.rename("logs", "away");
+    let _ = started(volume.ship_only("logs/*.log", &receiver.url())).terminate().expect_exit(0);
+    volume.rename("away", "logs");
+    volume.append("logs/app.log", &lines(3..4));
+    let ship = started(volume.ship_only("logs/*.log", &receiver.url()));
+    receiver.wait_for(4);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..4));
+}
+
+#[test]
+fn a_pipe_under_the_name_of_a_log_holds_up_nothing() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..1));
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for(1);
+    let _ = ship.terminate().expect_exit(0);
+    std::fs::copy(volume.file("app.log"), volume.file("app.log.1")).unwrap();
+    std::fs::remove_file(volume.file("app.log")).unwrap();
+    nix::unistd::mkfifo(&volume.file("app.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    volume.write("other.log", &lines(1..2));
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for(2);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..2));
+}
+
+#[test]
+fn content_that_is_replaced_with_size_and_time_kept_is_told_by_what_is_read() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.close_gate();
+    let file = volume.file("app.log");
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for_requests(1);
+    let before = std::fs::metadata(&file).unwrap().modified().unwrap();
+    volume.write("app.log", &lines(3..6));
+    volume.open("app.log").set_modified(before).unwrap();
+    receiver.open_gate();
+    let mut got = receiver.wait_for(6);
+    let _ = ship.terminate().expect_exit(0);
+    got.sort();
+    assert_eq!(got, messages(0..6));
+}
+
+#[test]
 fn a_file_that_is_rewritten_is_read_from_its_beginning() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     volume.write("app.log", "old 0\nold 1\n");

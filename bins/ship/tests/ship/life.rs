@@ -137,6 +137,41 @@ fn status_and_metrics_tell_the_ledger() {
 }
 
 #[test]
+fn sigterm_ends_the_wait_between_two_tries() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.otherwise(Answer::Status(503, ""));
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship(&receiver.url()).args(["--shutdown-deadline", "4s"]));
+    // By now the waits are seconds long.
+    receiver.wait_for_requests(6);
+    receiver.otherwise(Answer::Status(200, ""));
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn the_state_directory_is_not_shipped() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship_only("**/*", &receiver.url()));
+    receiver.wait_for(3);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn more_files_than_descriptors_are_told_and_the_others_are_delivered() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    for file in 0..100 {
+        volume.write(&format!("{file}.log"), &lines(file..file + 1));
+    }
+    let ship = volume.ship(&receiver.url()).limit_files(64).args(["--log-format", "text"]).start();
+    ship.wait_for_stderr("32 files are followed, and the limit on open files has no room for more");
+    assert_eq!(receiver.wait_for(32).len(), 32);
+    let _ = ship.terminate().expect_exit(0);
+}
+
+#[test]
 fn a_state_directory_is_used_by_one_shipper() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     let _ship = started(volume.ship(&receiver.url()));

@@ -15,6 +15,8 @@ pub(crate) enum Answer {
     Status(u16, &'static str),
     /// The request is read, and the connection closed without an answer.
     Hang,
+    /// An answer without an end, as long as somebody reads it.
+    Flood,
     /// Only requests of up to this many lines are taken; larger ones get 413.
     AtMost(usize),
 }
@@ -162,6 +164,13 @@ impl Receiver {
         let answer = scripted.or_else(|| state.otherwise.clone()).unwrap_or(Answer::Status(200, ""));
         let (status, fields) = match answer {
             Answer::Hang => return None,
+            Answer::Flood => {
+                drop(state);
+                let mut to = stream;
+                to.write_all(b"HTTP/1.1 503 Flood\r\nContent-Length: 99999999999\r\n\r\n").ok()?;
+                while to.write_all(&[b'x'; 64 << 10]).is_ok() {}
+                return None;
+            }
             Answer::AtMost(limit) if records.len() > limit => (413, ""),
             Answer::AtMost(_) => (200, ""),
             Answer::Status(status, fields) => (status, fields),
