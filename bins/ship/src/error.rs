@@ -16,6 +16,9 @@ pub(crate) enum Error {
     Runtime(#[source] io::Error),
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// All else is delivered.
+    #[error("{files} could not be read and are not delivered, such as {example:?}")]
+    Unread { files: String, example: PathBuf },
     /// The deadline of the stop passed first.
     #[error("{pending} bytes in {files} were not acknowledged within {deadline} of the stop: {last}")]
     Undelivered { pending: u64, files: String, deadline: String, last: String },
@@ -24,7 +27,7 @@ pub(crate) enum Error {
 impl Report for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Undelivered { .. } => Exit::Deadline,
+            Self::Undelivered { .. } | Self::Unread { .. } => Exit::Deadline,
             _ => Exit::Failed,
         }
     }
@@ -39,6 +42,9 @@ impl Report for Error {
             Self::StateDirTaken { .. } => Some("give each shipper its own `--state-dir`".to_owned()),
             Self::Undelivered { .. } => {
                 Some("the positions are kept: started again on this volume, the shipper goes on where it was".to_owned())
+            }
+            Self::Unread { .. } => {
+                Some("see the warnings above; `--exclude` leaves out what is not to be shipped".to_owned())
             }
             Self::Runtime(_) | Self::Client(_) => None,
         }

@@ -88,7 +88,7 @@ async fn ship(config: Config, signals: Signals, max_files: usize) -> Result<Exit
         shipping.shared.control.finish();
         let stop = shipping.stop.clone();
         tokio::select! {
-            () = shipping.until_delivered() => return Ok(shipping.close()),
+            () = shipping.until_delivered() => return shipping.close(),
             () = stop.begun() => {}
         }
     } else {
@@ -98,16 +98,13 @@ async fn ship(config: Config, signals: Signals, max_files: usize) -> Result<Exit
     }
     let deadline = Deadline::after(config.deadline);
     match tokio::time::timeout_at(deadline.instant().into(), shipping.until_delivered()).await {
-        Ok(()) => Ok(shipping.close()),
-        Err(_) => {
-            let exit = shipping.close();
-            // The last acknowledgement may have come with the deadline.
-            if shipping.ledger.pending() == 0 {
-                Ok(exit)
-            } else {
-                Err(shipping.undelivered(config.deadline, &metrics))
-            }
+        // The last acknowledgement may have come with the deadline.
+        Err(_) if shipping.ledger.pending() > 0 => {
+            // Beside what is pending, files that could not be read are the lesser fault.
+            let _ = shipping.close();
+            Err(shipping.undelivered(config.deadline, &metrics))
         }
+        _ => shipping.close(),
     }
 }
 
@@ -185,12 +182,18 @@ impl Shipping {
         }
     }
 
-    /// Saves the positions and closes the books.
-    fn close(&self) -> Exit {
+    /// Saves the positions and closes the books. What could not be read is in no account, and so must be told.
+    fn close(&self) -> Result<Exit, Failure> {
         self.shared.save();
         // Where nobody reads stderr any more there is nobody to tell.
         let _ = writeln!(std::io::stderr(), "{}", json!({"ledger": self.ledger.json()}));
-        Exit::Done
+        let catalog = self.shared.catalog.borrow();
+        let mut unreadable = catalog.unreadable();
+        let files = counted(unreadable.len(), "file");
+        match unreadable.next() {
+            Some(example) => Err(Error::Unread { files, example: example.clone() }.into()),
+            None => Ok(Exit::Done),
+        }
     }
 
     fn undelivered(&self, deadline: Duration, metrics: &Metrics) -> Failure {

@@ -137,6 +137,11 @@ impl Catalog {
         self.generations.values().filter(|generation| generation.is_pending()).count()
     }
 
+    /// The files that are there and could not be read, in no order.
+    pub(crate) fn unreadable(&self) -> impl ExactSizeIterator<Item = &PathBuf> {
+        self.unreadable.iter()
+    }
+
     /// Where each file's last whole line ends now.
     pub(crate) fn line_ends(&self) -> HashMap<u64, u64> {
         let end = |generation: &Generation| generation.last_line_end().unwrap_or(generation.size);
@@ -176,6 +181,7 @@ impl Catalog {
             self.admit(file);
         }
         self.forget_deleted(&listing, first);
+        self.unreadable.retain(|path| listing.found.iter().any(|file| file.path == *path));
         self.release();
         self.directories = listing.directories;
         self.last_look = Some(begun);

@@ -168,7 +168,8 @@ fn more_files_than_descriptors_are_told_and_the_others_are_delivered() {
     let ship = volume.ship(&receiver.url()).limit_files(64).args(["--log-format", "text"]).start();
     ship.wait_for_stderr("32 files are followed, and the limit on open files has no room for more");
     assert_eq!(receiver.wait_for(32).len(), 32);
-    let _ = ship.terminate().expect_exit(0);
+    let finished = ship.terminate().expect_exit(75);
+    let _ = finished.expect_stderr("podkit-ship: 68 files could not be read and are not delivered, such as");
 }
 
 #[test]
