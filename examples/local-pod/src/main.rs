@@ -24,6 +24,8 @@ mod manifests;
 mod options;
 mod pod;
 mod probe;
+#[cfg(test)]
+mod promises;
 mod report;
 mod screen;
 mod sequence;
