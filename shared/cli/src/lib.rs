@@ -19,6 +19,7 @@ mod failure;
 mod fault;
 mod install;
 mod logging;
+mod section;
 mod settings;
 mod yaml;
 
@@ -31,7 +32,7 @@ pub use command::{Flag, Tool, Verb};
 pub use effective::{Effective, mask_url};
 pub use failure::{Exit, Failure, Report, chain, report};
 pub use fault::Invalid;
-pub use settings::{Item, Section};
+pub use section::{Item, Section};
 
 use command::{Call, Parsed, Task};
 

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use serde_json::Value;
 use tracing::Level;
 
-use crate::settings::Section;
+use crate::section::Section;
 use crate::units;
 
 /// How log lines look and which are written.
