@@ -209,10 +209,15 @@ fn clash(listeners: &[Listener], listen: SocketAddr) -> Option<&str> {
 
 fn read_shutdown(root: &Section<'_>) -> Shutdown {
     let section = root.section("shutdown");
-    Shutdown {
-        deadline: section.value_or("deadline", units::positive_duration, Duration::from_secs(20)),
-        quiet: section.value_or("quiet", units::duration, Duration::from_secs(1)),
+    let deadline = section.value_or("deadline", units::positive_duration, Duration::from_secs(20));
+    // By itself never so long that a short deadline could not be kept.
+    let quiet = section.value_or("quiet", units::duration, Duration::from_secs(1).min(deadline / 4));
+    if quiet >= deadline {
+        let (quiet, deadline) = (units::show_duration(quiet), units::show_duration(deadline));
+        let what = Invalid::new(format!("{quiet} is not shorter than the deadline, {deadline}"));
+        section.fault("quiet", what.hint("a stop could never end cleanly: lower the one or raise the other"));
     }
+    Shutdown { deadline, quiet }
 }
 
 fn read_upstreams(root: &Section<'_>) -> Vec<Arc<Upstream>> {

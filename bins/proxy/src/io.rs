@@ -94,3 +94,9 @@ pub(crate) fn cut(stream: &TcpStream) {
     // A socket that refuses the option is gone already.
     let _ = stream.set_zero_linger();
 }
+
+/// Takes a [`cut`] back, once nothing is missing.
+pub(crate) fn mend(stream: &TcpStream) {
+    // As above.
+    let _ = socket2::SockRef::from(stream).set_linger(None);
+}

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -25,6 +26,10 @@ const BACKLOG: u32 = 4096;
 /// How long to wait after the kernel could not give us a connection (no file descriptor, no memory): connections that
 /// end meanwhile make room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a silent client is asked by the kernel whether it is still there, as Go does: one that has vanished, or
+/// has closed while the app takes its time, would else hold its place and its request for ever.
+const PROBE: Duration = Duration::from_secs(15);
 
 /// How often at most a listener logs what goes wrong with its connections; all of it is counted.
 const LOG_PAUSE: Duration = Duration::from_secs(5);
@@ -170,6 +175,9 @@ fn bind_one(listener: &Listener) -> Result<TcpListener, Error> {
         let socket = if listener.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restarted container must not wait for the old one's connections to leave TIME_WAIT.
         socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it.
+        socket2::SockRef::from(&socket)
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE).with_interval(PROBE))?;
         socket.bind(listener.listen)?;
         socket.listen(BACKLOG)
     };

@@ -62,36 +62,32 @@ impl State {
 
     /// Starts or renews the lease.
     pub(crate) fn lease(&self, length: Duration) {
-        let change = self.drain().lease(Instant::now(), length);
+        let change = self.change(|drain| drain.lease(Instant::now(), length));
         if change == Change::Started {
             tracing::info!(lease_ms = millis(length), "draining: unready, clients are told to close");
         }
-        self.refresh();
     }
 
     /// Ends the lease by request.
     pub(crate) fn undo(&self) {
-        let change = self.drain().undo();
+        let change = self.change(Drain::undo);
         if change == Change::Undone {
             tracing::info!("the drain was undone");
         }
-        self.refresh();
     }
 
     /// Begins the stop's drain.
     pub(crate) fn leave_for_good(&self) {
-        self.drain().stop(Instant::now());
-        self.refresh();
+        self.change(|drain| drain.stop(Instant::now()));
     }
 
     /// What the worker does each time its loop turns.
     pub(crate) fn beat(&self) {
         self.heartbeat.store(millis(self.uptime()), Ordering::Relaxed);
         if self.is_leaving() {
-            let change = self.drain().tick(Instant::now());
+            let change = self.change(|drain| drain.tick(Instant::now()));
             if change == Change::Lapsed {
                 tracing::warn!("the drain's lease lapsed and no stop has come: ready again");
-                self.refresh();
             }
         }
     }
@@ -105,11 +101,13 @@ impl State {
         self.drain().lease_left(Instant::now())
     }
 
-    /// For how long no connection and no request has come in, counted from the drain's start; zero while ready.
+    /// For how long no connection and no request has come in or ended, counted from the drain's start; zero while
+    /// ready. An end counts too: a client that was just told to close may come again at once.
     pub(crate) fn quiet_for(&self, direction: Direction) -> Duration {
-        let arrival = self.last(direction, |listener| &listener.last_connection);
-        let request = self.last(direction, |listener| &listener.last_request);
-        self.drain().quiet_for(Instant::now(), arrival.max(request)).unwrap_or_default()
+        let moments: [fn(&ListenerState) -> &Moment; 3] =
+            [|one| &one.last_connection, |one| &one.last_request, |one| &one.last_end];
+        let last = moments.into_iter().filter_map(|of| self.last(direction, of)).max();
+        self.drain().quiet_for(Instant::now(), last).unwrap_or_default()
     }
 
     /// When something last came to the listeners of a direction.
@@ -134,10 +132,14 @@ impl State {
         self.of(direction).map(|listener| listener.connections.open.get()).sum()
     }
 
-    fn refresh(&self) {
-        let leaving = matches!(self.phase(), Phase::Draining | Phase::Stopping);
+    /// Changes the drain, and what the hot path sees of it, as one step: the admin thread and the worker both do.
+    fn change<T>(&self, step: impl FnOnce(&mut Drain) -> T) -> T {
+        let mut drain = self.drain();
+        let result = step(&mut drain);
+        let leaving = matches!(drain.phase(), Phase::Draining | Phase::Stopping);
         self.leaving.store(leaving, Ordering::Relaxed);
         self.metrics.draining.set(i64::from(leaving));
+        result
     }
 
     fn drain(&self) -> MutexGuard<'_, Drain> {
@@ -160,6 +162,8 @@ pub(crate) struct ListenerState {
     pub(crate) http: Option<HttpMetrics>,
     pub(crate) last_connection: Moment,
     pub(crate) last_request: Moment,
+    /// When a request, or a TCP connection, was last over.
+    pub(crate) last_end: Moment,
 }
 
 impl ListenerState {
@@ -174,6 +178,7 @@ impl ListenerState {
             http: (listener.protocol == Protocol::Http).then(|| metrics.http_of(&name)),
             last_connection: Moment::default(),
             last_request: Moment::default(),
+            last_end: Moment::default(),
             name,
         }
     }

@@ -59,7 +59,9 @@ async fn in_order(worker: &Rc<Worker>, bound: Vec<Bound>, quiet: Duration, waiti
             ended(&app).await;
         }
         waiting_for.set(OUTBOUND);
-        until(|| state.in_flight(Direction::Outbound) == 0).await;
+        // An app that has closed its port, or that we do not know, may still flush, one connection after the other.
+        until(|| state.in_flight(Direction::Outbound) == 0 && state.quiet_for(Direction::Outbound) >= quiet)
+            .await;
         for listener in outbound {
             listener.close().await;
         }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::Lent;
-use crate::io::{Stall, cut};
+use crate::io::{Stall, cut, mend};
 use crate::metrics::ConnectionMetrics;
 use crate::worker::{Seat, Tick};
 
@@ -26,11 +26,14 @@ struct Pump<'a> {
     to: WriteHalf<'a>,
     /// Lent while bytes wait to be written.
     held: Option<Lent>,
-    count: &'a IntCounter,
+    /// Counts what is read; bytes that were read before are counted already.
+    read: Option<&'a IntCounter>,
+    /// Counts what is written.
+    written: Option<&'a IntCounter>,
 }
 
 /// Carries bytes until both directions have ended. `early` is what was read before of the client and the upstream.
-/// On an error both connections are cut.
+/// Where it breaks, or is dropped before, both connections are cut.
 pub(crate) async fn tunnel(
     client: &mut TcpStream,
     upstream: &mut TcpStream,
@@ -39,17 +42,32 @@ pub(crate) async fn tunnel(
     seat: &Seat,
     count: &ConnectionMetrics,
 ) -> Result<(), Stall> {
+    // Cut for as long as bytes may be missing: also the stop's deadline, a panic or a kill must not look like an end.
+    cut(client);
+    cut(upstream);
     let result = {
         let [from_client, from_upstream] = early;
         let (client_in, client_out) = client.split();
         let (upstream_in, upstream_out) = upstream.split();
-        let up = Pump { from: client_in, to: upstream_out, held: from_client, count: &count.received };
-        let down = Pump { from: upstream_in, to: client_out, held: from_upstream, count: &count.sent };
+        let up = Pump {
+            from: client_in,
+            to: upstream_out,
+            held: from_client,
+            read: Some(&count.received),
+            written: None,
+        };
+        let down = Pump {
+            from: upstream_in,
+            to: client_out,
+            held: from_upstream,
+            read: None,
+            written: Some(&count.sent),
+        };
         both(up, down, idle, seat).await
     };
-    if let Err(Stall::Broken(_)) = &result {
-        cut(client);
-        cut(upstream);
+    if !matches!(result, Err(Stall::Broken(_))) {
+        mend(client);
+        mend(upstream);
     }
     result
 }
@@ -93,7 +111,9 @@ impl Pump<'_> {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 held.consume(count);
-                self.count.inc_by(count as u64);
+                if let Some(written) = self.written {
+                    written.inc_by(count as u64);
+                }
                 idle_at.set(seat.watch.after(idle));
             }
         }
@@ -110,6 +130,9 @@ impl Pump<'_> {
                 if let Poll::Ready(result) = Pin::new(&mut self.from).poll_read(cx, &mut space) {
                     let count = space.filled().len();
                     held.fill(count);
+                    if let Some(read) = self.read {
+                        read.inc_by(count as u64);
+                    }
                     return Poll::Ready(result.map(|()| count));
                 }
             }

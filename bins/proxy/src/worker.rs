@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::buffer::Buffers;
-use crate::config::Direction;
+use crate::config::{Direction, Protocol};
 use crate::http::Pool;
 use crate::state::State;
 
@@ -168,7 +168,11 @@ pub(crate) struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.seats.borrow_mut().remove(&self.id);
-        self.worker.state.listeners[self.listener].connections.open.dec();
+        let listener = &self.worker.state.listeners[self.listener];
+        listener.connections.open.dec();
+        if listener.protocol == Protocol::Tcp {
+            listener.last_end.set(&self.worker.state, Instant::now());
+        }
         self.worker.left.notify_waiters();
     }
 }

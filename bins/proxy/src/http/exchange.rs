@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -18,7 +19,7 @@ use super::refusal::Refusal;
 use super::request::Request;
 use super::response::{self, BadResponse, Response};
 use crate::buffer::{Buffer, Lent};
-use crate::io::{self, Stall};
+use crate::io::{self, Stall, cut, mend};
 use crate::listener::Service;
 use crate::worker::{Seat, Tick};
 
@@ -74,6 +75,12 @@ pub(super) enum Broken {
     Refused(Refusal),
 }
 
+/// What came to its end first.
+enum Either {
+    Upload(Result<(), Failed>),
+    Download(Result<Done, Broken>),
+}
+
 impl Exchange<'_> {
     /// Sends the head in `out` and the body behind it in `input`, and carries the answer back.
     /// `input` is untouched as long as `progress.sent` is zero.
@@ -99,29 +106,31 @@ impl Exchange<'_> {
             piece = body.next(input.filled(), true).map_err(refused)?;
         }
         let uploading = Cell::new(piece != Piece::End);
-        let download = self.download(&mut upstream_in, &mut client_out, out, &uploading);
-        if !uploading.get() {
-            return download.await;
-        }
-        let count = |moved| match moved {
-            Moved::In(length) => self.counts().received.inc_by(length),
-            Moved::Out(length) => sent.set(sent.get() + length),
-        };
-        let sides = (&mut client_in, &mut upstream_out);
-        let upload = carry(sides, input, &mut body, true, piece, pace, count);
-        let (mut upload, mut download) = (pin!(upload), pin!(download));
-        let mut running = true;
-        poll_fn(|cx| {
-            if running && let Poll::Ready(result) = upload.as_mut().poll(cx) {
-                running = false;
-                match result {
-                    Ok(()) => uploading.set(false),
-                    // The upstream may have answered before it stopped reading: that answer is the client's.
-                    Err(Failed::Sink(Stall::Broken(_))) => {}
-                    Err(failed) => return Poll::Ready(Err(self.upload_broke(failed))),
-                }
+        let mut download = pin!(self.download(&mut upstream_in, &mut client_out, out, &uploading));
+        if uploading.get() {
+            let count = |moved| match moved {
+                Moved::In(length) => self.counts().received.inc_by(length),
+                Moved::Out(length) => sent.set(sent.get() + length),
+            };
+            let sides = (&mut client_in, &mut upstream_out);
+            let mut upload = pin!(carry(sides, input, &mut body, true, piece, pace, count));
+            let first = poll_fn(|cx| match upload.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Either::Upload(result)),
+                Poll::Pending => download.as_mut().poll(cx).map(Either::Download),
+            });
+            match first.await {
+                Either::Download(result) => return result,
+                Either::Upload(Ok(())) => uploading.set(false),
+                // The upstream may have answered before it stopped reading: that answer is the client's.
+                Either::Upload(Err(Failed::Sink(Stall::Broken(_)))) => {}
+                Either::Upload(Err(failed)) => return Err(self.upload_broke(failed)),
             }
-            download.as_mut().poll(cx)
+        }
+        // Nothing more is read of the client: only an error tells that it has left, and nobody wants the answer then.
+        let mut left = pin!(client_in.as_ref().ready(Interest::ERROR));
+        poll_fn(|cx| match download.as_mut().poll(cx) {
+            Poll::Pending => left.as_mut().poll(cx).map(|_| Err(Broken::Client)),
+            done => done,
         })
         .await
     }
@@ -146,6 +155,10 @@ impl Exchange<'_> {
         let ready = if let Piece::Forward(length) = piece { length } else { 0 };
         self.answered(response.status);
         self.progress.ends_by_close.set(response.ends_by_close());
+        if response.ends_by_close() {
+            // Until the body is whole, however it ends.
+            cut(to.as_ref());
+        }
         self.write_to_client(to, [out.filled(), &received.filled()[..ready]]).await?;
         if ready > 0 {
             received.consume(ready);
@@ -162,6 +175,9 @@ impl Exchange<'_> {
             let carried =
                 carry((from, to), &mut received, &mut body, response.keep_framing, piece, pace, count);
             carried.await.map_err(|failed| self.download_broke(failed))?;
+        }
+        if response.ends_by_close() {
+            mend(to.as_ref());
         }
         let whole = !uploading.get();
         Ok(Done {

@@ -126,6 +126,8 @@ impl Connection {
             // Empty lines before a request are to be ignored (RFC 9112 2.2).
             while input.filled().starts_with(b"\r\n") {
                 input.consume(2);
+                // What was seen of the head were bytes of this line.
+                end = HeadEnd::default();
             }
             if let Some(length) = end.find(input.filled())? {
                 return Ok(Some(length));
@@ -206,5 +208,6 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.service.http().in_flight.dec();
+        self.service.state().last_end.set(&self.service.worker.state, Instant::now());
     }
 }

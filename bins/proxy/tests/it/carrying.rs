@@ -222,7 +222,8 @@ fn an_upgrade_becomes_a_pipe() {
     });
     let proxy = Proxy::http(origin.address);
     let mut client = proxy.connect();
-    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\nearly");
+    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\nearly";
+    client.send(request);
     let head = client.head().unwrap();
     assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("Upgrade: websocket\r\n"), "{head}");
     assert_eq!(client.exactly(5).unwrap(), b"first");
@@ -232,6 +233,8 @@ fn an_upgrade_becomes_a_pipe() {
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.rest().unwrap(), b"last");
     proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", 0.0);
+    let sent = request.len() + "ping".len();
+    assert_eq!(proxy.metric("podkit_proxy_received_bytes_total", ""), sent as f64, "each byte counts once");
 }
 
 #[test]

@@ -20,6 +20,10 @@ fn bad_flags_are_refused_with_their_reason() {
             &["--forward", "http://0.0.0.0:80=http://127.0.0.1:1", "--shutdown-deadline", "20"],
             "\"20\" has no unit",
         ),
+        (
+            &["--forward", "tcp://0.0.0.0:80=x:1", "--shutdown-deadline", "5s", "--shutdown-quiet", "5s"],
+            "--shutdown-quiet: 5s is not shorter than the deadline, 5s",
+        ),
         (&["--frward", "x"], "--frward"),
         (
             &["--forward", "http://:80=http://x:1", "--forward", "tcp://0.0.0.0:80=x:1"],

@@ -239,3 +239,30 @@ fn a_crowd_leaves_descriptors_to_the_admin_port_and_waits_for_its_turn() {
     }
     assert!(!proxy.process.stderr().contains("cannot accept"), "{}", proxy.process.stderr());
 }
+
+#[test]
+fn a_client_that_resets_frees_its_request_at_once() {
+    let (ended, wait) = std::sync::mpsc::channel();
+    let origin = Origin::start(move |mut connection| {
+        // Reads the request, and never answers.
+        connection.stream.set_read_timeout(None).unwrap();
+        while connection.more().is_some() {}
+        let _ = ended.send(());
+    });
+    let proxy = Proxy::http(origin.address);
+    for request in
+        ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"]
+    {
+        let mut client = proxy.connect();
+        client.send(request);
+        proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", 1.0);
+        if request.starts_with("POST") {
+            client.send("ab");
+            origin.wait_for("ab");
+        }
+        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        proxy.wait_for_metric("podkit_proxy_open_connections", "", 0.0);
+        wait.recv_timeout(crate::support::PATIENCE).expect("the origin is told too");
+    }
+}

@@ -161,3 +161,16 @@ fn a_client_that_has_not_begun_is_idle_and_not_slow() {
         assert_eq!(client.get("/").text(), "hello");
     }
 }
+
+#[test]
+fn blank_lines_before_a_request_may_come_in_pieces() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http(origin.address);
+    let mut client = proxy.connect();
+    for (at, piece) in ["\r", "\n", "\r", "\n\r\n"].into_iter().enumerate() {
+        client.send(piece);
+        let seen = [1.0, 2.0, 3.0, 6.0][at];
+        proxy.wait_for_metric("podkit_proxy_received_bytes_total", "", seen);
+    }
+    assert_eq!(client.get("/").text(), "hello");
+}

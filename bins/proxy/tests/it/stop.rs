@@ -181,3 +181,60 @@ fn an_outbound_request_in_flight_is_finished_after_the_app_has_closed_its_port()
     assert_eq!(out.response().text(), "done");
     proxy.process.wait().expect_exit(0);
 }
+
+/// It was told to close, follows, and finds the listener where it was.
+#[test]
+fn the_end_of_a_long_request_is_not_quiet_yet() {
+    let (origin, go) = held();
+    let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "400ms"]);
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", 1.0);
+    proxy.process.signal(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    go.send(()).unwrap();
+    assert!(client.response().closes());
+    drop(client);
+    proxy.process.wait().expect_exit(0);
+    assert!(start.elapsed() >= Duration::from_millis(400), "it ended {:?} after the answer", start.elapsed());
+}
+
+#[test]
+fn outbound_alone_has_its_quiet_period_too() {
+    let world = Origin::hello();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("proxy.yaml");
+    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let text = format!(
+        "listeners: [{{name: db, listen: \"{listen}\", to: world, direction: outbound}}]\n\
+         upstreams: [{{name: world, address: \"{}\"}}]\nshutdown: {{quiet: 400ms}}\n",
+        world.address,
+    );
+    std::fs::write(&file, text).unwrap();
+    let proxy = Proxy::start(&["--config", file.to_str().unwrap()], vec![listen]);
+    let start = Instant::now();
+    proxy.process.terminate().expect_exit(0);
+    assert!(start.elapsed() >= Duration::from_millis(400), "it ended after {:?}", start.elapsed());
+}
+
+#[test]
+fn what_the_deadline_cuts_never_looks_whole() {
+    let args = ["--shutdown-deadline", "300ms", "--shutdown-quiet", "100ms"];
+    let until_close = Origin::start(|mut connection| {
+        connection.head();
+        connection.send("HTTP/1.1 200 OK\r\n\r\npart");
+        connection.drain();
+    });
+    let bytes = Origin::start(|mut connection| {
+        connection.send("part");
+        connection.drain();
+    });
+    for proxy in [Proxy::http_with(until_close.address, &args), Proxy::tcp(bytes.address, &args)] {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").until(b"part").unwrap();
+        proxy.process.terminate().expect_exit(75);
+        let error = client.rest().expect_err("a cut must not look like an end");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
