@@ -49,7 +49,7 @@ impl Instance for AdminView {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "phase": self.0.phase().to_string(),
-            "uptime_ms": millis(self.0.uptime()),
+            "uptime": self.0.uptime().as_secs_f64(),
             "lease_left_ms": self.0.lease_left().map(millis),
             "listeners": self.0.listeners.iter().map(listener).collect::<Vec<_>>(),
         })

@@ -73,6 +73,20 @@ pub(crate) struct Listener {
     pub(crate) timeouts: Timeouts,
 }
 
+impl Listener {
+    fn own_upstream(&self) -> Invalid {
+        Invalid::new(format!("{} is its own upstream: each request would come back for ever", self.listen))
+    }
+
+    fn is_own_upstream(&self) -> bool {
+        let (listen, upstream) = (self.listen.ip(), &self.upstream);
+        self.listen.port() == upstream.port
+            && (upstream.host.parse() == Ok(listen)
+                || (upstream.is_loopback() && listen.is_unspecified())
+                || (upstream.host.eq_ignore_ascii_case("localhost") && listen.is_loopback()))
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Open connections; accepting pauses at the limit.
@@ -170,6 +184,7 @@ impl Config {
         let admin = root.admin();
         let shutdown = read_shutdown(root);
         let mut upstreams = read_upstreams(root);
+        let faults = root.fault_count();
         let mut listeners: Vec<Listener> = Vec::new();
         for section in root.sections("listeners") {
             let Some(listener) = read_listener(&section, &upstreams) else { continue };
@@ -180,6 +195,8 @@ impl Config {
                 );
             } else if let Some(other) = clash(&listeners, listener.listen) {
                 section.fault("listen", Invalid::new(format!("{} is taken by {other}", listener.listen)));
+            } else if listener.is_own_upstream() {
+                section.fault("to", listener.own_upstream());
             }
             listeners.push(listener);
         }
@@ -188,6 +205,8 @@ impl Config {
             let listener = forward.into_listener(&listeners);
             if let Some(other) = clash(&listeners, listener.listen) {
                 root.fault("forward", Invalid::new(format!("{} is taken by {other}", listener.listen)));
+            } else if listener.is_own_upstream() {
+                root.fault("forward", listener.own_upstream());
             }
             upstreams.push(Arc::clone(&listener.upstream));
             listeners.push(listener);
@@ -195,7 +214,7 @@ impl Config {
         if !root.has("forward") && !root.has("listeners") {
             let hint = "give `--forward 'http://0.0.0.0:8080=http://127.0.0.1:8081'`, or `listeners:` in a config file";
             root.fault("forward", Invalid::new("there is nothing to carry").hint(hint));
-        } else if listeners.is_empty() && root.has("listeners") && root.keys().any(|key| key == "listeners") {
+        } else if listeners.is_empty() && root.fault_count() == faults {
             root.fault("listeners", Invalid::new("there is no listener"));
         }
         Some(Self { admin, listeners, upstreams, shutdown })

@@ -40,6 +40,7 @@ impl Report for Error {
                 "ports below 1024 need a capability that a restricted pod has not: take a higher one"
                     .to_owned(),
             ),
+            Self::Admin(error) => error.hint(),
             Self::Deadline { .. } => Some(
                 "raise `--shutdown-deadline` and the pod's `terminationGracePeriodSeconds` together"
                     .to_owned(),

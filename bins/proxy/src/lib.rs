@@ -46,8 +46,7 @@ use worker::Worker;
 pub static TOOL: Tool = Tool {
     name: "proxy",
     about: "Carries traffic between the network and the app's localhost, and drains without dropping a request",
-    examples: "\
-  podkit-proxy --forward 'http://0.0.0.0:8080=http://127.0.0.1:8081'     in front of the app
+    examples: "  podkit-proxy --forward 'http://0.0.0.0:8080=http://127.0.0.1:8081'     in front of the app
   podkit-proxy --forward 'http://0.0.0.0:8080=http://127.0.0.1:8081' \\
                --forward 'tcp://127.0.0.1:5432=tcp://db:5432'            and its way to the database
   podkit-proxy check --config proxy.yaml                                 every fault, or the settings in force
@@ -57,7 +56,7 @@ pub static TOOL: Tool = Tool {
         Flag::list(
             "forward",
             "LISTENER=UPSTREAM",
-            "Carry what arrives at LISTENER to UPSTREAM: `http://0.0.0.0:8080=http://127.0.0.1:8081` or `tcp://…=tcp://…`",
+            "Carry what arrives at LISTENER to UPSTREAM; repeatable: `http://0.0.0.0:8080=http://127.0.0.1:8081` or `tcp://…=tcp://…`",
         ),
         Flag::value(
             "shutdown-deadline",

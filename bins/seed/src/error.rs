@@ -69,7 +69,7 @@ pub enum Error {
         why: String,
     },
     /// Several files could not be made; all but the first are in the log.
-    #[error("{first} (and {more} more: see the log)")]
+    #[error("{} (and {more} more: see the log)", podkit_cli::chain(first))]
     Several {
         /// The first of the errors.
         first: Box<Error>,

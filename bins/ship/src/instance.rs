@@ -109,7 +109,7 @@ impl Instance for Shipper {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "phase": self.phase.get().to_string(),
-            "uptime_seconds": self.heartbeat.elapsed() / 1000,
+            "uptime": Duration::from_millis(self.heartbeat.elapsed()).as_secs_f64(),
             "destinations": destinations,
             "ledger": ledger["total"].take(),
             "generations": ledger["generations"].take(),

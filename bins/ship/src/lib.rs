@@ -33,9 +33,8 @@ use config::Config;
 /// The command line of podkit-ship.
 pub static TOOL: Tool = Tool {
     name: "ship",
-    about: "Follows the log files that an app writes on a shared volume, and delivers every line.",
-    examples: "\
-  Follow all logs of the app and send them as NDJSON:
+    about: "Follows the log files that an app writes on a shared volume, and delivers every line",
+    examples: "  Follow all logs of the app and send them as NDJSON:
     podkit-ship --include '/var/log/app/*.log' --to http://sink:8080/logs
   Print them on stdout, for the node's log collector:
     podkit-ship --include '/var/log/app/**/*.log' --to stdout:

@@ -223,7 +223,9 @@ async fn flush(shared: Rc<Shared>, request: FlushRequest) {
     };
     let in_time = tokio::time::timeout(request.wait, delivered).await.is_ok();
     drop(hurry);
-    let body = json!({"pending_bytes": pending(), "files": ends.len()});
+    // A line that has no end yet is not waited for, but not passed over either.
+    let partial: u64 = shared.catalog.borrow().bytes_beyond(&ends);
+    let body = json!({"pending_bytes": pending(), "partial_bytes": partial, "files": ends.len()});
     // Nobody waits for the answer any more when this fails.
     let _ = request.answer.send(if in_time { Flushed::Done(body) } else { Flushed::Pending(body) });
 }

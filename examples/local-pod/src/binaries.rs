@@ -71,6 +71,9 @@ impl Binaries {
     }
 }
 
+/// Files of cargo's that are in its target directory and nowhere below.
+const MARKS: [&str; 2] = [".rustc_info.json", "CACHEDIR.TAG"];
+
 /// What the demo's own path tells about its build.
 #[derive(Debug, PartialEq)]
 struct Place {
@@ -82,8 +85,10 @@ struct Place {
 impl Place {
     /// `TARGET/[TRIPLE/]PROFILE/local-pod`, or one level deeper for a test's executable.
     fn of(exe: &Path) -> Option<Self> {
-        // cargo marks its target directory for backup programs, and only that.
-        let target_dir = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file())?;
+        // cargo keeps what it knows of rustc in its target directory. The mark for backup programs it leaves only in
+        // one that it made itself, which a mounted volume or the directory of a cache is not.
+        let is_marked = |dir: &&Path| MARKS.iter().any(|mark| dir.join(mark).is_file());
+        let target_dir = exe.ancestors().find(is_marked)?;
         let mut below = exe.parent()?.strip_prefix(target_dir).ok()?.iter().filter(|part| *part != "deps");
         let (first, second) = (below.next()?, below.next());
         let (triple, profile) = match second {
@@ -141,18 +146,20 @@ mod tests {
 
     #[test]
     fn the_place_tells_profile_triple_and_target_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("CACHEDIR.TAG"), "").unwrap();
-        let place = |path: &str| {
-            let place = Place::of(&dir.path().join(path)).unwrap();
-            assert_eq!(place.target_dir, dir.path());
-            (place.triple.map(|triple| triple.into_string().unwrap()), place.profile)
-        };
-        assert_eq!(place("debug/local-pod"), (None, "dev".into()));
-        assert_eq!(place("release/local-pod"), (None, "release".into()));
-        assert_eq!(place("debug/deps/local_pod-1f"), (None, "dev".into()));
-        let triple = "x86_64-unknown-linux-musl";
-        assert_eq!(place(&format!("{triple}/small/local-pod")), (Some(triple.into()), "small".into()));
+        for mark in MARKS {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(mark), "").unwrap();
+            let place = |path: &str| {
+                let place = Place::of(&dir.path().join(path)).unwrap();
+                assert_eq!(place.target_dir, dir.path());
+                (place.triple.map(|triple| triple.into_string().unwrap()), place.profile)
+            };
+            assert_eq!(place("debug/local-pod"), (None, "dev".into()));
+            assert_eq!(place("release/local-pod"), (None, "release".into()));
+            assert_eq!(place("debug/deps/local_pod-1f"), (None, "dev".into()));
+            let triple = "x86_64-unknown-linux-musl";
+            assert_eq!(place(&format!("{triple}/small/local-pod")), (Some(triple.into()), "small".into()));
+        }
         assert_eq!(Place::of(Path::new("/usr/bin/local-pod")), None);
     }
 

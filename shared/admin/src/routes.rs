@@ -1,6 +1,6 @@
 //! The table of contract 2: from a request to an answer. Knows nothing of sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,14 +39,8 @@ pub(crate) async fn answer(instance: &dyn Instance, peer: SocketAddr, request: &
         return reply;
     }
     if *method == Method::POST || *method == Method::DELETE {
-        if !peer.ip().to_canonical().is_loopback() {
-            return fault(
-                StatusCode::FORBIDDEN,
-                format!("{method} {path} is taken from inside the pod only"),
-            );
-        }
-        if request.headers().contains_key(ORIGIN) {
-            return fault(StatusCode::FORBIDDEN, format!("{method} {path} is not taken from a web page"));
+        if let Some(why) = refusal(peer.ip(), request.headers().contains_key(ORIGIN)) {
+            return fault(StatusCode::FORBIDDEN, format!("{method} {path} {why}"));
         }
         return change(instance, method, path, request.uri().query()).await;
     }
@@ -57,6 +51,17 @@ pub(crate) async fn answer(instance: &dyn Instance, peer: SocketAddr, request: &
         "/metrics" => reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", instance.metrics()),
         "/status" => json_reply(StatusCode::OK, &instance.status()),
         _ => drain_state(instance),
+    }
+}
+
+/// Why a change is not taken from there, if it is not. A browser in the pod's network sends the page's origin.
+fn refusal(peer: IpAddr, has_origin: bool) -> Option<&'static str> {
+    if !peer.to_canonical().is_loopback() {
+        Some("is taken from inside the pod only")
+    } else if has_origin {
+        Some("is not taken from a web page")
+    } else {
+        None
     }
 }
 
@@ -140,4 +145,21 @@ fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply 
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_taken_from_loopback_only() {
+        let refused = |peer: &str| refusal(peer.parse().unwrap(), false).is_some();
+        for peer in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert!(!refused(peer), "{peer}");
+            assert!(refusal(peer.parse().unwrap(), true).is_some(), "{peer}");
+        }
+        for peer in ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "0.0.0.0", "::"] {
+            assert!(refused(peer), "{peer}");
+        }
+    }
 }

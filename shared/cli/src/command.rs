@@ -149,10 +149,14 @@ fn all_flags(tool: &Tool) -> impl Iterator<Item = &'static Flag> {
 }
 
 fn argument(tool: &Tool, flag: &'static Flag) -> Arg {
+    let help = match tool.admin {
+        Some(address) if flag.name == ADMIN.name => format!("{} [default: {address}]", flag.help),
+        _ => flag.help.to_owned(),
+    };
     let arg = Arg::new(flag.name)
         .long(flag.name)
         .value_name(flag.value)
-        .help(flag.help)
+        .help(help)
         .env(env_name(tool.name, flag.name))
         .hide_env(true);
     match flag.kind {

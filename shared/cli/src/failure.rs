@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::command::Tool;
@@ -125,10 +126,13 @@ fn plain(text: &str) -> String {
 
 /// Maps an outcome to the exit code; prints a failure's lines, and leaves them where `kubectl describe pod` looks.
 pub fn report(tool: &Tool, outcome: Result<Exit, Failure>) -> ExitCode {
-    let failure = match outcome {
-        Ok(exit) => return exit.into(),
-        Err(failure) => failure,
-    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => tell(tool, &failure, Path::new("/dev/termination-log")).into(),
+    }
+}
+
+fn tell(tool: &Tool, failure: &Failure, termination_log: &Path) -> Exit {
     let mut text = String::new();
     for (message, hint) in &failure.lines {
         text.push_str(&format!("podkit-{}: {}\n", tool.name, one_line(message)));
@@ -138,9 +142,9 @@ pub fn report(tool: &Tool, outcome: Result<Exit, Failure>) -> ExitCode {
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
     if tool.termination_message && failure.ends_container {
-        leave_termination_message(&text);
+        leave_termination_message(termination_log, &text);
     }
-    failure.exit.into()
+    failure.exit
 }
 
 /// One line, whatever a name in it holds: control characters are escaped.
@@ -154,11 +158,10 @@ fn one_line(text: &str) -> String {
 
 /// Writes the message where the kubelet looks for it, if the file is there: it creates the file, we never do.
 /// (Kubernetes docs, "Determine the Reason for Pod Failure": at most 4096 bytes are kept.)
-fn leave_termination_message(text: &str) {
-    const PATH: &str = "/dev/termination-log";
+fn leave_termination_message(path: &Path, text: &str) {
     const LIMIT: usize = 4096;
     let end = (0..=text.len().min(LIMIT)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(PATH) {
+    if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path) {
         let _ = file.write_all(text[..end].trim_end().as_bytes());
     }
 }
@@ -191,6 +194,33 @@ mod tests {
         assert_eq!(plain("TLS failed"), "TLS failed");
         assert_eq!(plain("No such file or directory (os error 2)"), "no such file or directory");
         assert_eq!(plain("no (os error 2), yes"), "no, yes");
+    }
+
+    #[test]
+    fn the_termination_message_is_cut_between_characters_and_its_file_is_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("termination-log");
+        leave_termination_message(&path, "x");
+        assert!(!path.exists());
+        std::fs::write(&path, "what was there before").unwrap();
+        leave_termination_message(&path, "podkit-test: it failed\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "podkit-test: it failed");
+        leave_termination_message(&path, &format!("x{}", "é".repeat(4096)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().len(), 4095);
+    }
+
+    #[test]
+    fn only_what_ends_the_container_is_left_as_its_termination_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("termination-log");
+        std::fs::write(&path, "").unwrap();
+        let left = || std::fs::read_to_string(&path).unwrap();
+        let tool = Tool { termination_message: true, ..crate::command::tests::TOOL };
+        tell(&tool, &Failure::new(Exit::Failed, "no answer").of_question(), &path);
+        tell(&crate::command::tests::TOOL, &Failure::new(Exit::Failed, "not our container"), &path);
+        assert_eq!(left(), "");
+        tell(&tool, &Failure::new(Exit::Deadline, "2 lines are left").hint("wait"), &path);
+        assert_eq!(left(), "podkit-test: 2 lines are left\nhint: wait");
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) fn load<C>(
         faults: RefCell::default(),
     };
     expand_all(&context, "", &mut document);
+    let unexpanded = context.faults.borrow().len();
     let config = match &document.kind {
         Kind::Map(entries) => {
             let root = Section::new(&context, String::new(), document.line, entries, true);
@@ -52,6 +53,13 @@ pub(crate) fn load<C>(
         }
     };
     let mut faults = context.faults.into_inner();
+    // Of a value that has a variable which is not set, nothing else is known.
+    let unknown: Vec<Place> = faults[..unexpanded].iter().map(|fault| fault.place.clone()).collect();
+    let mut index = 0;
+    faults.retain(|fault| {
+        index += 1;
+        index <= unexpanded || !unknown.contains(&fault.place)
+    });
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => {
@@ -204,6 +212,9 @@ mod tests {
         let yaml = "fields:\n  pod: ${PODKIT_TEST_SURELY_UNSET}\n";
         let (_, faults) = read(yaml, "", |s| s.map("fields"));
         assert_eq!(faults, ["t.yaml:2: fields.pod: the variable `PODKIT_TEST_SURELY_UNSET` is not set"]);
+        let (_, faults) =
+            read("age: ${PODKIT_TEST_SURELY_UNSET}\n", "", |s| s.required("age", units::duration));
+        assert_eq!(faults, ["t.yaml:1: age: the variable `PODKIT_TEST_SURELY_UNSET` is not set"]);
     }
 
     #[test]

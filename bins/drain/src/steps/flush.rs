@@ -29,7 +29,10 @@ impl Drain {
         let ship = &self.config.ship.target;
         match end {
             Flushed::Delivered => {
-                info!(step = "flush", spent, left, "{ship} has delivered all that the logs held");
+                info!(
+                    step = "flush",
+                    spent, left, "{ship} has delivered every whole line that the logs held"
+                );
                 None
             }
             Flushed::Absent => {

@@ -71,7 +71,7 @@ fn ship_is_given_what_is_left() {
     let (proxy, ship) = (quiet_proxy(), ship(200, "{}"));
     quick(&["--proxy", &proxy.url(), "--ship", &ship.url()])
         .expect_exit(0)
-        .expect_stderr("has delivered all that the logs held");
+        .expect_stderr("has delivered every whole line that the logs held");
     let line = &ship.lines()[0];
     let wait: u64 =
         line.strip_prefix("POST /flush?wait=").unwrap().strip_suffix("ms").unwrap().parse().unwrap();

@@ -29,6 +29,7 @@ fn bad_flags_are_refused_with_their_reason() {
             &["--forward", "http://:80=http://x:1", "--forward", "tcp://0.0.0.0:80=x:1"],
             "0.0.0.0:80 is taken by",
         ),
+        (&["--forward", "http://0.0.0.0:8080=http://localhost:8080"], "0.0.0.0:8080 is its own upstream"),
     ] {
         for verb in ["run", "check"] {
             proxy(args).arg(verb).expect_exit(64).expect_stderr("podkit-proxy: ").expect_stderr(why);

@@ -4,6 +4,7 @@
 
 mod atomic;
 mod command;
+mod disk;
 mod faults;
 mod killed;
 mod kit;

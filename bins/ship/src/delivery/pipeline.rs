@@ -13,7 +13,7 @@ use podkit_lifecycle::Backoff;
 use tokio::sync::watch;
 
 use crate::checkpoint::Store;
-use crate::config::BatchLimits;
+use crate::config::{BatchLimits, counted};
 use crate::delivery::destination::{Refused, Sink};
 use crate::files::Catalog;
 use crate::metrics::DestinationMetrics;
@@ -130,7 +130,8 @@ impl Shared {
                 self.saves_failed.inc();
                 if !self.save_is_failing.replace(true) {
                     tracing::warn!(
-                        "cannot save the positions: {error}; delivering on, a crash now would send lines twice"
+                        "cannot save the positions: {}; delivering on, a crash now would send lines twice",
+                        podkit_cli::chain(&error)
                     );
                 }
             }
@@ -291,8 +292,9 @@ impl Complaint {
             tracing::warn!(
                 tries = self.tries,
                 for_seconds = (now - since).as_secs(),
-                "{}; the files keep {lines} lines of this batch and all after them, trying again",
-                refused.message
+                "{}; the files keep {} of this batch and all after, trying again",
+                refused.message,
+                counted(lines, "line")
             );
         }
     }

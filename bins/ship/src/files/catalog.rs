@@ -158,6 +158,12 @@ impl Catalog {
         ends.iter().map(pending).sum()
     }
 
+    /// Bytes behind some ends: of lines that were not whole then, or came later.
+    pub(crate) fn bytes_beyond(&self, ends: &HashMap<u64, u64>) -> u64 {
+        let beyond = |(id, end): (&u64, &u64)| self.get(*id).map_or(0, |file| file.size.saturating_sub(*end));
+        ends.iter().map(beyond).sum()
+    }
+
     /// Looks only at files that are open already, which is enough after a write. False where it showed that a
     /// file was replaced, so that a whole [`scan`](Self::scan) is needed.
     pub(crate) fn refresh(&mut self) -> bool {
@@ -206,7 +212,9 @@ impl Catalog {
             match generation.look() {
                 Ok(Look::Replaced) => replaced.push(generation.id),
                 Ok(Look::Same | Look::Grown) => {}
-                Err(error) => tracing::warn!("cannot look at {:?}: {error}", generation.path),
+                Err(error) => {
+                    tracing::warn!("cannot look at {:?}: {}", generation.path, podkit_cli::chain(&error))
+                }
             }
         }
         replaced

@@ -78,7 +78,7 @@ impl Reader {
                 match self.turn(generation, shape, max_line, batch, at_end, &timestamp, &mut filled) {
                     Ok(more) => more,
                     Err(error) => {
-                        tracing::warn!("cannot read {:?}: {error}", generation.path);
+                        tracing::warn!("cannot read {:?}: {}", generation.path, podkit_cli::chain(&error));
                         false
                     }
                 }

@@ -85,6 +85,7 @@ fn flush_answers_when_all_is_acknowledged() {
     volume.write("app.log", &format!("{}partial", lines(0..50)));
     let reply = http("POST", admin, "/flush?wait=20s").unwrap();
     assert_eq!((reply.status, &reply.json()["pending_bytes"]), (200, &0.into()), "{}", reply.body);
+    assert_eq!(reply.json()["partial_bytes"], "partial".len());
     assert_eq!(receiver.messages(), messages(0..50));
 }
 
@@ -124,6 +125,7 @@ fn status_and_metrics_tell_the_ledger() {
         (status["ledger"]["acknowledged"] == 21).then_some(status)
     });
     assert_eq!((&status["phase"], &status["generations"][0]["pending"]), (&"running".into(), &0.into()));
+    assert!(status["uptime"].as_f64().is_some_and(|seconds| seconds > 0.0) && status["version"].is_string());
     let metrics = http("GET", admin, "/metrics").unwrap();
     for (state, bytes) in [("read", 21.0), ("acknowledged", 21.0), ("pending", 0.0)] {
         let name =

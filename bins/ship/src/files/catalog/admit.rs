@@ -35,8 +35,9 @@ impl Catalog {
             Err(error) => {
                 if self.unreadable.insert(found.path.clone()) {
                     tracing::warn!(
-                        "cannot read {:?}: {error}; trying again until it can be read",
-                        found.path
+                        "cannot read {:?}: {}; trying again until it can be read",
+                        found.path,
+                        podkit_cli::chain(&error)
                     );
                 }
             }
