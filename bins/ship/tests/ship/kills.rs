@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::receiver::Receiver;
 use crate::setup::{Volume, started};
 
-/// As many as the issue tracker's promise of "50 times in a row" asks for.
+/// Enough to hit each step between a read and the saved position.
 const KILLS: usize = 50;
 const BATCH: usize = 50;
 const ROTATE_EVERY: usize = 400;
