@@ -1,9 +1,10 @@
 //! Origins that end, hang, lie and come back; and limits of our own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use podkit_testkit::{eventually, free_port};
+use podkit_testkit::{PATIENCE, eventually, free_port};
 
 use crate::support::{Origin, Proxy};
 
@@ -44,19 +45,22 @@ fn a_post_is_never_sent_twice() {
 
 #[test]
 fn a_connection_that_the_origin_closed_is_not_used_again() {
-    let origin = Origin::start(|mut connection| {
+    let (closed, closings) = mpsc::channel();
+    let origin = Origin::start(move |mut connection| {
         connection.request();
         connection.ok("hello");
+        drop(connection);
+        closed.send(()).unwrap();
     });
     let proxy = Proxy::http(origin.address);
     let mut client = proxy.connect();
+    // On loopback the kernel has told the proxy of the end when the origin's close returns.
     for n in 0..5 {
         assert_eq!(client.get("/").text(), "hello");
-        // The end has reached the proxy once the origin's thread is done and the kernel has told it.
-        std::thread::sleep(Duration::from_millis(50));
+        closings.recv_timeout(PATIENCE).unwrap();
         client.send(format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"));
         assert_eq!(client.response().status, 200);
-        std::thread::sleep(Duration::from_millis(50));
+        closings.recv_timeout(PATIENCE).unwrap();
     }
 }
 
