@@ -2,16 +2,16 @@
 //!
 //! Values stay text here; what they mean is decided where the config is read. Nothing is printed from here.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, StyledStr};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use crate::failure::{Exit, Failure};
+use crate::flag::{Flag, Given, VerbFlags, env_name};
 
 /// What a binary is called, what it takes, and which of the shared verbs it has.
 #[derive(Debug)]
@@ -41,42 +41,15 @@ pub enum Verb {
     Probe,
     /// `install DIR`: copy this binary there.
     Install,
-}
-
-/// One flag; its config key is the same name with underscores.
-#[derive(Debug)]
-pub struct Flag {
-    name: &'static str,
-    value: &'static str,
-    help: &'static str,
-    kind: FlagKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FlagKind {
-    Value,
-    List,
-    Switch,
-}
-
-impl Flag {
-    /// A flag with one value: `Flag::value("state-dir", "DIR", "where checkpoints live")`.
-    #[must_use]
-    pub const fn value(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value, help, kind: FlagKind::Value }
-    }
-
-    /// A flag that may be given several times. In the environment the values are separated by commas.
-    #[must_use]
-    pub const fn list(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value, help, kind: FlagKind::List }
-    }
-
-    /// A flag that needs no value; `--once=false` turns it off where the environment or file turned it on.
-    #[must_use]
-    pub const fn switch(name: &'static str, help: &'static str) -> Self {
-        Self { name, value: "BOOL", help, kind: FlagKind::Switch }
-    }
+    /// One that a single binary has: `resend FILE`.
+    Own {
+        /// `resend`
+        name: &'static str,
+        /// One sentence for `--help`.
+        about: &'static str,
+        /// What must follow it, as `--help` calls it: `FILE`. `None` for a verb that stands alone.
+        argument: Option<&'static str>,
+    },
 }
 
 const CONFIG: Flag = Flag::value("config", "FILE", "Read settings from this YAML file");
@@ -86,21 +59,28 @@ const LOG_FORMAT: Flag =
     Flag::value("log-format", "FORMAT", "text or json [default: json, or text where stderr is a terminal]");
 const ADMIN: Flag = Flag::value("admin", "ADDRESS", "Where probes, metrics and status are served, or `off`");
 
+/// The verb of a call that names none.
+const RUN: &str = "run";
+
 /// What to do, with everything that was given for it.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) task: Task,
     pub(crate) config: Option<PathBuf>,
     pub(crate) given: Given,
+    /// The flags of the task's verb alone.
+    pub(crate) flags: VerbFlags,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Task {
     Run,
     Check,
     Status,
     Probe(String),
     Install(PathBuf),
+    /// A verb of the binary's own, by name, and what follows it; empty for a verb that stands alone.
+    Own(&'static str, OsString),
 }
 
 pub(crate) enum Parsed {
@@ -109,43 +89,16 @@ pub(crate) enum Parsed {
     Text(String),
 }
 
-/// The values of flags and their environment twins, by flag name.
-#[derive(Debug, Default)]
-pub(crate) struct Given {
-    values: HashMap<&'static str, (Source, Vec<String>)>,
-    /// All flags there are, given or not.
-    known: Vec<&'static str>,
-    prefix: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Flag,
-    Env,
-}
-
-impl Given {
-    pub(crate) fn get(&self, flag: &str) -> Option<(Source, &[String])> {
-        self.values.get(flag).map(|(source, values)| (*source, values.as_slice()))
-    }
-
-    pub(crate) fn knows(&self, flag: &str) -> bool {
-        self.known.contains(&flag)
-    }
-
-    /// The environment twin of a flag: `PODKIT_SHIP_STATE_DIR`.
-    pub(crate) fn env_name(&self, flag: &str) -> String {
-        env_name(&self.prefix, flag)
-    }
-}
-
-fn env_name(tool: &str, flag: &str) -> String {
-    format!("PODKIT_{tool}_{flag}").to_uppercase().replace('-', "_")
-}
-
-fn all_flags(tool: &Tool) -> impl Iterator<Item = &'static Flag> {
+/// The flags with a config key: all verbs take them.
+fn config_flags(tool: &Tool) -> impl Iterator<Item = &'static Flag> {
     let admin = tool.admin.map(|_| &ADMIN);
-    tool.flags.iter().chain(admin).chain([&CONFIG, &LOG_LEVEL, &LOG_FORMAT])
+    let own = tool.flags.iter().filter(|flag| flag.verb.is_none());
+    own.chain(admin).chain([&CONFIG, &LOG_LEVEL, &LOG_FORMAT])
+}
+
+/// The flags of one verb alone.
+fn flags_of(tool: &Tool, verb: &str) -> impl Iterator<Item = &'static Flag> {
+    tool.flags.iter().filter(move |flag| flag.verb == Some(verb))
 }
 
 fn argument(tool: &Tool, flag: &'static Flag) -> Arg {
@@ -153,60 +106,65 @@ fn argument(tool: &Tool, flag: &'static Flag) -> Arg {
         Some(address) if flag.name == ADMIN.name => format!("{} [default: {address}]", flag.help),
         _ => flag.help.to_owned(),
     };
-    let arg = Arg::new(flag.name)
-        .long(flag.name)
-        .value_name(flag.value)
-        .help(help)
-        .env(env_name(tool.name, flag.name))
-        .hide_env(true);
-    match flag.kind {
-        FlagKind::Value => arg.action(ArgAction::Set),
-        FlagKind::List => arg.action(ArgAction::Append),
-        FlagKind::Switch => arg
-            .action(ArgAction::Set)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .hide_possible_values(true),
-    }
+    flag.argument(tool.name, help)
 }
 
 fn command(tool: &Tool) -> Command {
     let after = format!(
-        "Each flag can be set in the environment: --log-level is {}; several values are separated by commas, or\n\
+        "{}Each flag can be set in the environment: --log-level is {}; several values are separated by commas, or\n\
          by line ends where they have commas in them.\n\
          Exit codes: 0 done, 1 failed, 64 bad flags or config, 75 a deadline passed with work left.\n\n\
          Examples:\n{}",
+        flags_of_verbs(tool),
         env_name(tool.name, "log-level"),
         tool.examples.trim_end(),
     );
-    let arguments = || all_flags(tool).map(|flag| argument(tool, flag));
-    // Each verb takes all flags, so that they may stand before or after it.
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about).args(arguments());
+    // Each verb takes all flags with a config key, so that they may stand before or after it.
+    let arguments = |verb: &str| {
+        let flags = config_flags(tool).chain(flags_of(tool, verb));
+        flags.map(|flag| argument(tool, flag)).collect::<Vec<_>>()
+    };
+    let verb =
+        |name: &'static str, about: &'static str| Command::new(name).about(about).args(arguments(name));
     let mut command = Command::new(format!("podkit-{}", tool.name))
         .version(env!("CARGO_PKG_VERSION"))
         .about(tool.about)
         .after_help(StyledStr::from(after))
         .disable_help_subcommand(true)
-        .args(arguments())
-        .subcommand(verb("run", "Do the work (this is what happens without a command)"))
+        .args(arguments(RUN))
+        .subcommand(verb(RUN, "Do the work (this is what happens without a command)"))
         .subcommand(verb("check", "Check the settings: print every fault, or the settings in force"));
     for kind in tool.verbs {
-        command = command.subcommand(match kind {
+        command = command.subcommand(match *kind {
             Verb::Status => verb("status", "Show the state of the instance that runs here"),
             Verb::Probe => verb("probe", "Ask the instance that runs here, for exec probes").arg(
-                Arg::new("probe")
+                Arg::new("PROBE")
                     .required(true)
                     .value_parser(PossibleValuesParser::new(["live", "ready", "startup"])),
             ),
-            Verb::Install => verb(
-                "install",
-                "Copy this binary into a directory, for use in another container",
-            )
-            .arg(Arg::new("dir").value_name("DIR").required(true).value_parser(clap::value_parser!(PathBuf))),
+            Verb::Install => {
+                verb("install", "Copy this binary into a directory, for use in another container")
+                    .arg(Arg::new("DIR").required(true).value_parser(clap::value_parser!(PathBuf)))
+            }
+            Verb::Own { name, about, argument } => {
+                let argument = argument.map(|argument| {
+                    Arg::new(argument).required(true).value_parser(clap::value_parser!(OsString))
+                });
+                verb(name, about).args(argument)
+            }
         });
     }
     command
+}
+
+/// The flags that `--help` would not show otherwise: those of one verb. Those of `run` stand with the others.
+fn flags_of_verbs(tool: &Tool) -> String {
+    let lines = tool.flags.iter().filter_map(|flag| {
+        let verb = flag.verb.filter(|verb| *verb != RUN)?;
+        Some(format!("  {verb} --{} <{}>  {}\n", flag.name, flag.value, flag.help))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("Flags of one command:\n{lines}\n") }
 }
 
 /// Parses a command line, its program name included.
@@ -221,57 +179,48 @@ pub(crate) fn parse(
         }
         Err(error) => return Err(one_line(tool, &error)),
     };
-    let (task, verb) = match matches.subcommand() {
-        Some(("check", sub)) => (Task::Check, Some(sub)),
-        Some(("status", sub)) => (Task::Status, Some(sub)),
-        Some(("probe", sub)) => {
-            (Task::Probe(sub.get_one::<String>("probe").cloned().unwrap_or_default()), Some(sub))
-        }
-        Some(("install", sub)) => {
-            (Task::Install(sub.get_one::<PathBuf>("dir").cloned().unwrap_or_default()), Some(sub))
-        }
-        Some((_, sub)) => (Task::Run, Some(sub)),
-        None => (Task::Run, None),
-    };
-    let given = collect(tool, &matches, verb);
-    let config = given.get(CONFIG.name).and_then(|(_, values)| values.last()).map(PathBuf::from);
-    Ok(Parsed::Call(Call { task, config, given }))
-}
-
-/// The values given before the verb and after it. Those of a list are joined; else the later wins.
-fn collect(tool: &'static Tool, before: &ArgMatches, after: Option<&ArgMatches>) -> Given {
-    let mut given = Given { prefix: tool.name.to_owned(), ..Given::default() };
-    for flag in all_flags(tool) {
-        given.known.push(flag.name);
-        let mut typed: Vec<String> = Vec::new();
-        let mut in_environment: Vec<String> = Vec::new();
-        for matches in std::iter::once(before).chain(after) {
-            let values = matches.get_many::<String>(flag.name).into_iter().flatten().cloned();
-            match matches.value_source(flag.name) {
-                Some(ValueSource::CommandLine) => typed.extend(values),
-                Some(_) => in_environment = values.flat_map(|text| split(flag.kind, &text)).collect(),
-                None => {}
-            }
-        }
-        if !typed.is_empty() {
-            given.values.insert(flag.name, (Source::Flag, typed));
-        } else if !in_environment.is_empty() {
-            given.values.insert(flag.name, (Source::Env, in_environment));
-        }
+    let (name, after) = matches.subcommand().map_or((RUN, None), |(name, after)| (name, Some(after)));
+    if name != RUN {
+        refuse_flags_of_run(tool, &matches, name)?;
     }
-    given
+    let task = match (name, after) {
+        (RUN, _) | (_, None) => Task::Run,
+        ("check", _) => Task::Check,
+        ("status", _) => Task::Status,
+        ("probe", Some(after)) => Task::Probe(after.get_one::<String>("PROBE").cloned().unwrap_or_default()),
+        ("install", Some(after)) => {
+            Task::Install(after.get_one::<PathBuf>("DIR").cloned().unwrap_or_default())
+        }
+        (name, Some(after)) => own_task(tool, name, after),
+    };
+    let given = Given::collect(tool.name, config_flags(tool), std::iter::once(&matches).chain(after));
+    // Only the flags of `run` may stand where no verb is named.
+    let before = Some(&matches).filter(|_| name == RUN);
+    let flags = VerbFlags::collect(flags_of(tool, name), before.into_iter().chain(after));
+    let config = given.get(CONFIG.name).and_then(|(_, values)| values.last()).map(PathBuf::from);
+    Ok(Parsed::Call(Call { task, config, given, flags }))
 }
 
-/// The values of an environment twin. As in sh, an empty variable is one that is not set.
-fn split(kind: FlagKind, text: &str) -> Vec<String> {
-    let separator = match kind {
-        FlagKind::List if text.contains('\n') => '\n',
-        FlagKind::List => ',',
-        FlagKind::Value | FlagKind::Switch => {
-            return Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect();
+fn own_task(tool: &Tool, called: &str, after: &ArgMatches) -> Task {
+    let own = tool.verbs.iter().find_map(|verb| match *verb {
+        Verb::Own { name, argument, .. } if name == called => Some((name, argument)),
+        _ => None,
+    });
+    let (name, argument) = own.expect("clap knows no verbs but those of the tool");
+    let argument = argument.and_then(|argument| after.get_one::<OsString>(argument).cloned());
+    Task::Own(name, argument.unwrap_or_default())
+}
+
+/// Before another verb a flag of `run` would do nothing, and whoever typed it meant something.
+fn refuse_flags_of_run(tool: &Tool, before: &ArgMatches, verb: &str) -> Result<(), Failure> {
+    let typed = |flag: &&Flag| before.value_source(flag.name) == Some(ValueSource::CommandLine);
+    match flags_of(tool, RUN).find(typed) {
+        Some(flag) => {
+            let message = format!("`--{}` does not go with `{verb}`", flag.name);
+            Err(Failure::new(Exit::Usage, message).hint("it is a flag of `run`"))
         }
-    };
-    text.split(separator).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        None => Ok(()),
+    }
 }
 
 /// Clap's paragraph as our one line and, if it has a tip, our hint.
@@ -282,13 +231,22 @@ fn one_line(tool: &Tool, error: &clap::Error) -> Failure {
     let message =
         message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ").map(|tip| tip.trim().to_owned()));
+    let hint = misplaced(tool, error).or(tip);
     let failure = Failure::new(Exit::Usage, message);
-    failure.hint(tip.unwrap_or_else(|| format!("see `podkit-{} --help`", tool.name)))
+    failure.hint(hint.unwrap_or_else(|| format!("see `podkit-{} --help`", tool.name)))
+}
+
+/// Where a flag belongs that stands with the wrong verb, or before its own.
+fn misplaced(tool: &Tool, error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = tool.flags.iter().find(|flag| typed.strip_prefix("--") == Some(flag.name))?;
+    Some(format!("`--{}` goes after `{}`", flag.name, flag.verb?))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::flag::Source;
 
     pub(crate) static TOOL: Tool = Tool {
         name: "test",
@@ -299,17 +257,36 @@ pub(crate) mod tests {
             Flag::value("batch-age", "DURATION", "age"),
             Flag::list("include", "GLOB", "files"),
             Flag::switch("once", "once"),
+            Flag::value("file", "FILE", "what it does with this file").of("check"),
+            Flag::switch("dry-run", "only say what would be done").of("run"),
+            Flag::list("only", "NAME", "only these").of("resend"),
         ],
-        verbs: &[Verb::Status, Verb::Probe, Verb::Install],
+        verbs: &[
+            Verb::Status,
+            Verb::Probe,
+            Verb::Install,
+            Verb::Own { name: "resend", about: "send again", argument: Some("FILE") },
+            Verb::Own { name: "forget", about: "forget all", argument: None },
+        ],
         admin: Some("0.0.0.0:9899"),
         termination_message: false,
     };
 
+    fn parsed(line: &str) -> Result<Parsed, Failure> {
+        parse(&TOOL, std::iter::once("podkit-test").chain(line.split_whitespace()).map(OsString::from))
+    }
+
     pub(crate) fn call(line: &str) -> Call {
-        let args = std::iter::once("podkit-test").chain(line.split_whitespace()).map(OsString::from);
-        match parse(&TOOL, args).unwrap() {
+        match parsed(line).unwrap() {
             Parsed::Call(call) => call,
             Parsed::Text(text) => panic!("{text}"),
+        }
+    }
+
+    fn refusal(line: &str) -> String {
+        match parsed(line) {
+            Err(failure) => failure.to_string(),
+            Ok(_) => panic!("{line} is taken"),
         }
     }
 
@@ -335,24 +312,62 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lists_in_the_environment_have_commas_or_line_ends() {
-        assert_eq!(split(FlagKind::List, " a, b,,"), ["a", "b"]);
-        assert_eq!(split(FlagKind::List, "a,b\nc\n"), ["a,b", "c"]);
-        assert_eq!(split(FlagKind::Value, "a,b"), ["a,b"]);
-        assert!(split(FlagKind::Value, "").is_empty() && split(FlagKind::List, " ").is_empty());
-    }
-
-    #[test]
     fn verbs_and_their_arguments() {
         assert_eq!(call("").task, Task::Run);
         assert_eq!(call("run --once").task, Task::Run);
         assert_eq!(call("probe ready").task, Task::Probe("ready".into()));
         assert_eq!(call("install /opt").task, Task::Install("/opt".into()));
+        assert_eq!(call("resend dead.ndjson --once").task, Task::Own("resend", "dead.ndjson".into()));
+        assert_eq!(call("forget").task, Task::Own("forget", OsString::new()));
+        assert!(refusal("resend").contains("<FILE>"), "{}", refusal("resend"));
     }
 
     #[test]
     fn a_switch_takes_a_value_only_after_an_equals_sign() {
         assert_eq!(call("--once check").given.get("once").unwrap().1, ["true"]);
         assert_eq!(call("--once=false").given.get("once").unwrap().1, ["false"]);
+    }
+
+    #[test]
+    fn a_flag_of_one_verb_is_taken_there_and_has_no_config_key() {
+        let call = call("--state-dir /x check --file sample.log");
+        assert_eq!((call.flags.get("file"), call.flags.get("only")), (Some("sample.log"), None));
+        assert!(!call.given.knows("file") && call.given.knows("state-dir"));
+        let call = super::tests::call("resend x --only a --only b");
+        assert_eq!(call.flags.all("only"), ["a", "b"]);
+        assert!(super::tests::call("check").flags.is_empty());
+    }
+
+    #[test]
+    fn flags_of_run_need_no_verb() {
+        for (line, on) in
+            [("--dry-run", true), ("run --dry-run", true), ("--dry-run=false", false), ("", false)]
+        {
+            assert_eq!(call(line).flags.is_on("dry-run"), on, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_flag_at_the_wrong_verb_is_told_where_it_belongs() {
+        for line in ["--file x", "--file=x", "--file x check", "run --file x", "resend x --file y"] {
+            let refusal = refusal(line);
+            assert!(
+                refusal.contains("'--file' found") && refusal.contains("goes after `check`"),
+                "{refusal}"
+            );
+        }
+        assert!(refusal("--dry-run check").contains("`--dry-run` does not go with `check`"));
+        assert!(refusal("check --dry-run").contains("goes after `run`"));
+        assert!(refusal("--dry-run=maybe").contains("maybe"));
+    }
+
+    #[test]
+    fn help_shows_the_flags_of_every_verb() {
+        let help = command(&TOOL).render_help().to_string();
+        for text in
+            ["check --file <FILE>  what it does", "resend --only <NAME>", "--dry-run", "resend   send again"]
+        {
+            assert!(help.contains(text), "{text:?} is missing in {help}");
+        }
     }
 }

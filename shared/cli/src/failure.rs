@@ -3,6 +3,7 @@
 //! The chain of causes is joined here and nowhere else.
 
 use std::error::Error;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -82,6 +83,22 @@ impl Failure {
     pub(crate) fn faults(faults: Vec<Fault>) -> Self {
         let lines = faults.into_iter().map(|fault| (fault.to_string(), fault.what.hint)).collect();
         Self { exit: Exit::Usage, lines, ends_container: true }
+    }
+}
+
+/// All messages and hints as one line, for a log.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (message, hint)) in self.lines.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            f.write_str(&one_line(message))?;
+            if let Some(hint) = hint {
+                write!(f, " ({})", one_line(hint))?;
+            }
+        }
+        Ok(())
     }
 }
 

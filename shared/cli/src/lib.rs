@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   arguments ──┐
-//!   environment ┼─► command ─► Call ─► settings ─► Section ─► the binary's Config ─► run | check
-//!   YAML file ──┘   (clap)             (layers)    (faults)
+//!   environment ┼─► command ─► Call ─► settings ─► Section ─► the binary's Config ─► run | check | its own verbs
+//!   YAML file ──┘   (clap)             (layers)    (faults)          │
+//!        └──────────────────────────────── reload ◄──────────────────┘
 //!
 //!   Result<Exit, Failure> ─► report ─► stderr, /dev/termination-log, exit code
 //! ```
@@ -17,8 +18,10 @@ mod effective;
 mod expand;
 mod failure;
 mod fault;
+mod flag;
 mod install;
 mod logging;
+mod reload;
 mod section;
 mod settings;
 mod yaml;
@@ -28,16 +31,59 @@ pub mod units;
 use std::ffi::OsString;
 use std::io::Write as _;
 
-pub use command::{Flag, Tool, Verb};
+pub use command::{Tool, Verb};
 pub use effective::{Effective, mask_url};
 pub use failure::{Exit, Failure, Report, chain, report};
 pub use fault::Invalid;
+pub use flag::{Flag, VerbFlags};
+pub use reload::Reload;
 pub use section::{Item, Section};
 
 use command::{Call, Parsed, Task};
 
+/// What a binary is asked to do. The verbs that all binaries share never get here, and neither does `check`, unless
+/// one of its own flags is given: it prints the settings in force.
+pub enum Work<C> {
+    /// `run`
+    Run(Loaded<C>),
+    /// `check` with a [flag of the binary](Flag::of): the config has no fault, and what the binary prints takes the
+    /// place of the settings.
+    Check(Loaded<C>),
+    /// A [verb of the binary's own](Verb::Own), by its name, and what followed it; empty for one that stands alone.
+    Own(&'static str, OsString, Loaded<C>),
+}
+
+/// A config without a fault, and what belongs to it.
+pub struct Loaded<C> {
+    /// The config.
+    pub config: C,
+    /// The flags of the verb alone.
+    pub flags: VerbFlags,
+    /// Reads the config again.
+    pub reload: Reload<C>,
+}
+
+/// Runs one call of a binary that has neither verbs nor [flags of a verb](Flag::of) of its own and reads its config
+/// once: as [`dispatch_work`], with the config alone.
+///
+/// # Errors
+/// As [`dispatch_work`].
+pub fn dispatch<C: Effective>(
+    tool: &'static Tool,
+    args: impl IntoIterator<Item = OsString>,
+    read: impl Fn(&Section<'_>) -> Option<C> + Send + 'static,
+    run: impl FnOnce(C) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    dispatch_work(tool, args, read, |work| match work {
+        Work::Run(loaded) => run(loaded.config),
+        Work::Check(_) | Work::Own(..) => {
+            unreachable!("a tool with flags or verbs like this takes all its work")
+        }
+    })
+}
+
 /// Runs one call of a binary: parses the command line, reads the config through `read`, and then does what was
-/// asked for: `run` the binary's work, or one of the verbs that all binaries share.
+/// asked for: the binary's own `work`, or one of the verbs that all binaries share.
 ///
 /// `read` collects its faults in the section and may return `None` where it could not build a config; it must not
 /// return `None` without a fault.
@@ -45,56 +91,66 @@ use command::{Call, Parsed, Task};
 /// # Errors
 /// A [`Failure`] with the exit code and the lines to print; faults of the command line or config have
 /// [`Exit::Usage`].
-pub fn dispatch<C: Effective>(
+pub fn dispatch_work<C: Effective>(
     tool: &'static Tool,
     args: impl IntoIterator<Item = OsString>,
-    read: impl FnOnce(&Section<'_>) -> Option<C>,
-    run: impl FnOnce(C) -> Result<Exit, Failure>,
+    read: impl Fn(&Section<'_>) -> Option<C> + Send + 'static,
+    work: impl FnOnce(Work<C>) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let call = match command::parse(tool, args)? {
+    let mut call = match command::parse(tool, args)? {
         Parsed::Call(call) => call,
-        Parsed::Text(text) => {
-            return print(&text);
-        }
+        Parsed::Text(text) => return print(text),
     };
-    match &call.task {
+    let flags = std::mem::take(&mut call.flags);
+    match call.task.clone() {
         Task::Run => {
-            let (config, log) = load(tool, &call, read)?;
+            let (loaded, log) = load(tool, call, flags, read)?;
             logging::init(log);
-            run(config)
+            work(Work::Run(loaded))
         }
-        Task::Check => {
-            let (config, log) = load(tool, &call, read)?;
-            let mut settings = config.effective();
+        Task::Check if flags.is_empty() => {
+            let (loaded, log) = load(tool, call, flags, read)?;
+            let mut settings = loaded.config.effective();
             if let serde_json::Value::Object(settings) = &mut settings {
                 settings.extend(log.effective());
             }
-            print(&effective::to_yaml(&settings))
+            print(effective::to_yaml(&settings))
+        }
+        Task::Check => {
+            let (loaded, log) = load(tool, call, flags, read)?;
+            logging::init(log);
+            work(Work::Check(loaded))
+        }
+        Task::Own(verb, argument) => {
+            // May be called in a container that goes on when this fails.
+            let (loaded, log) = load(tool, call, flags, read).map_err(Failure::of_question)?;
+            logging::init(log);
+            work(Work::Own(verb, argument, loaded)).map_err(Failure::of_question)
         }
         Task::Status => {
             let status = settings::admin_only(tool, &call).and_then(ask::status);
-            print(&status.map_err(Failure::of_question)?)
+            print(status.map_err(Failure::of_question)?)
         }
         Task::Probe(probe) => {
-            let answer = settings::admin_only(tool, &call).and_then(|admin| ask::probe(admin, probe));
+            let answer = settings::admin_only(tool, &call).and_then(|admin| ask::probe(admin, &probe));
             answer.map_err(Failure::of_question)
         }
         Task::Install(dir) => {
-            let path = install::install(tool, dir)?;
-            print(&format!("installed {}\n", path.display()))
+            let path = install::install(tool, &dir)?;
+            print(format!("installed {}\n", path.display()))
         }
     }
 }
 
 fn load<C>(
     tool: &'static Tool,
-    call: &Call,
-    read: impl FnOnce(&Section<'_>) -> Option<C>,
-) -> Result<(C, logging::Settings), Failure> {
-    settings::load(tool, call, |root| {
-        let log = logging::Settings::read(root);
-        read(root).map(|config| (config, log))
-    })
+    call: Call,
+    flags: VerbFlags,
+    read: impl Fn(&Section<'_>) -> Option<C> + Send + 'static,
+) -> Result<(Loaded<C>, logging::Settings), Failure> {
+    let mut reload = Reload::new(tool, call, read);
+    let (config, log) = reload.first()?;
+    Ok((Loaded { config, flags, reload }, log))
 }
 
 /// One YAML (or JSON) document as a value, plain scalars typed as in a config file; nothing is expanded.
@@ -108,12 +164,75 @@ pub fn parse_yaml(text: &str) -> Result<serde_json::Value, Invalid> {
 }
 
 /// Prints an answer on stdout. A reader that went away is not a failure of ours.
-fn print(text: &str) -> Result<Exit, Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+///
+/// # Errors
+/// Stdout cannot be written.
+pub fn print(answer: impl AsRef<[u8]>) -> Result<Exit, Failure> {
+    match std::io::stdout().write_all(answer.as_ref()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Failed, format!("cannot write to stdout: {}", chain(&error)))
                 .of_question())
         }
         _ => Ok(Exit::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::tests::TOOL;
+
+    struct Dir(String);
+
+    impl Effective for Dir {
+        fn effective(&self) -> serde_json::Value {
+            serde_json::json!({"state_dir": self.0})
+        }
+    }
+
+    /// What the binary is asked to do, in a word and its arguments.
+    fn asked(line: &str) -> Result<String, Failure> {
+        let read = |root: &Section<'_>| root.required("state_dir", units::text).map(Dir);
+        let args = std::iter::once("podkit-test").chain(line.split_whitespace()).map(OsString::from);
+        let mut asked = String::new();
+        dispatch_work(&TOOL, args, read, |work| {
+            asked = match work {
+                Work::Run(loaded) => format!("run {} {}", loaded.config.0, loaded.flags.is_on("dry-run")),
+                Work::Check(loaded) => format!("check {} {:?}", loaded.config.0, loaded.flags.get("file")),
+                Work::Own(verb, argument, loaded) => {
+                    format!(
+                        "{verb} {} {} {:?}",
+                        argument.display(),
+                        loaded.config.0,
+                        loaded.flags.all("only")
+                    )
+                }
+            };
+            Ok(Exit::Done)
+        })?;
+        Ok(asked)
+    }
+
+    #[test]
+    fn each_verb_comes_with_its_config_and_flags() {
+        for (line, want) in [
+            ("--state-dir /x", "run /x false"),
+            ("run --dry-run --state-dir /x", "run /x true"),
+            ("check --file a.log --state-dir /x", "check /x Some(\"a.log\")"),
+            ("--state-dir /x resend dead.ndjson --only a", "resend dead.ndjson /x [\"a\"]"),
+            ("--state-dir /x forget", "forget  /x []"),
+            // Without a flag of its own, `check` shows the settings and asks nothing of the binary.
+            ("check --state-dir /x", ""),
+        ] {
+            assert_eq!(asked(line).unwrap(), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn faults_of_the_config_come_before_any_work() {
+        for line in ["", "check", "check --file a.log", "resend x", "forget"] {
+            let failure = asked(line).unwrap_err();
+            assert!(failure.to_string().starts_with("--state-dir: is required (give "), "{line}: {failure}");
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! `--log-level` and `--log-format`: log lines on stderr through `tracing`.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use crate::section::Section;
 use crate::units;
@@ -40,19 +44,54 @@ impl Settings {
     }
 }
 
+/// The level of the subscriber in force, once there is one.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
 /// Sends log lines to stderr from here on. A second call changes nothing.
 pub(crate) fn init(settings: Settings) {
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(settings.level)
+    let (level, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(false)
         // Would be told by a print to stderr, which panics where stderr itself is what fails.
         .log_internal_errors(false);
-    // Only a subscriber that is already set makes this fail, and then that one stays.
-    let _ = if settings.json {
-        tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish())
+    let registry = tracing_subscriber::registry().with(level);
+    let set = if settings.json {
+        tracing::subscriber::set_global_default(registry.with(lines.json().flatten_event(true)))
     } else {
-        tracing::subscriber::set_global_default(lines.finish())
+        tracing::subscriber::set_global_default(registry.with(lines))
     };
+    // Only a subscriber that is already set makes this fail, and then that one stays.
+    if set.is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+}
+
+/// Goes over to the level of a config that was read again. The format stays until the next start, and that is told.
+pub(crate) fn change(old: Settings, new: Settings) {
+    if let Some(level) = LEVEL.get().filter(|_| old.level != new.level) {
+        // Fails only where the subscriber is gone, and the global one never goes.
+        let _ = level.reload(LevelFilter::from_level(new.level));
+    }
+    if old.json != new.json {
+        tracing::warn!("log_format is taken at the next start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_changes_while_the_process_runs() {
+        let (quiet, loud) =
+            (Settings { level: Level::ERROR, json: true }, Settings { level: Level::DEBUG, json: true });
+        init(quiet);
+        assert!(!tracing::enabled!(Level::INFO));
+        change(quiet, loud);
+        assert!(tracing::enabled!(Level::DEBUG) && !tracing::enabled!(Level::TRACE));
+        change(loud, quiet);
+        assert!(!tracing::enabled!(Level::INFO) && tracing::enabled!(Level::ERROR));
+    }
 }

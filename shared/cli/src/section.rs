@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
-use crate::command::Source;
 use crate::fault::{Invalid, Place, nearest};
+use crate::flag::Source;
 use crate::settings::{Context, join};
 use crate::units;
 use crate::yaml::{Entry, Kind, Node};
@@ -115,7 +115,7 @@ impl<'a> Section<'a> {
     /// A list of mappings.
     pub fn sections(&self, key: &str) -> Vec<Section<'a>> {
         let mut sections = Vec::new();
-        for (name, item) in self.items(key) {
+        for (name, item) in self.nodes(key) {
             match &item.kind {
                 Kind::Map(entries) => {
                     sections.push(Section::new(
@@ -141,6 +141,34 @@ impl<'a> Section<'a> {
                 Some(Item::Section(Section::new(self.context, path, node.line, entries, false)))
             }
             _ => self.scalar(node, key).map(|text| Item::Text(text.to_owned())),
+        }
+    }
+
+    /// A list whose items are single values or mappings; a single one may stand without the list. A mapping that
+    /// `mapping` takes no value from must be a fault there.
+    pub fn items<T>(
+        &self,
+        key: &str,
+        text: impl Fn(&str) -> Result<T, Invalid>,
+        mapping: impl Fn(&Section<'a>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(node) = self.entry(key) else { return Vec::new() };
+        let read = |name: &str, item: &'a Node| match &item.kind {
+            Kind::Scalar { text: found, .. } => self.checked(self.place(item.line, name), text(found)),
+            Kind::Map(entries) => {
+                let path = join(&self.path, name);
+                mapping(&Section::new(self.context, path, item.line, entries, false))
+            }
+            Kind::List(_) => {
+                self.wrong_shape(item, name, "a single value or a mapping");
+                None
+            }
+        };
+        match &node.kind {
+            Kind::List(_) => {
+                self.nodes(key).into_iter().filter_map(|(name, item)| read(&name, item)).collect()
+            }
+            _ => read(key, node).into_iter().collect(),
         }
     }
 
@@ -234,7 +262,7 @@ impl<'a> Section<'a> {
     }
 
     /// The items of a list field with their names: `files[0]`.
-    fn items(&self, key: &str) -> Vec<(String, &'a Node)> {
+    fn nodes(&self, key: &str) -> Vec<(String, &'a Node)> {
         let Some(node) = self.entry(key) else { return Vec::new() };
         let Kind::List(items) = &node.kind else {
             self.wrong_shape(node, key, "a list");

@@ -6,10 +6,11 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::command::{Call, Given, Tool};
+use crate::command::{Call, Tool};
 use crate::expand::expand;
 use crate::failure::{Exit, Failure, chain};
 use crate::fault::{Fault, Invalid, Place};
+use crate::flag::Given;
 use crate::section::Section;
 use crate::yaml::{self, Kind, Node};
 
@@ -22,15 +23,22 @@ pub(crate) struct Context<'a> {
     pub(crate) faults: RefCell<Vec<Fault>>,
 }
 
-/// Reads the config of a call: the file, with variables expanded, below flags and environment.
+/// What the config file of a call holds; `None` where the call names none.
+pub(crate) fn content(call: &Call) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(path) = &call.config else { return Ok(None) };
+    std::fs::read(path).map(Some).map_err(|error| unreadable(path, &chain(&error)))
+}
+
+/// Reads the config of a call: the file's content, with variables expanded, below flags and environment.
 pub(crate) fn load<C>(
     tool: &'static Tool,
     call: &Call,
+    content: Option<&[u8]>,
     read: impl FnOnce(&Section<'_>) -> Option<C>,
 ) -> Result<C, Failure> {
-    let mut document = match &call.config {
-        Some(path) => read_file(path)?,
-        None => Node { line: 1, kind: Kind::Map(Vec::new()) },
+    let mut document = match (&call.config, content) {
+        (Some(path), Some(content)) => parse(path, content)?,
+        _ => Node { line: 1, kind: Kind::Map(Vec::new()) },
     };
     let context = Context {
         tool,
@@ -52,7 +60,19 @@ pub(crate) fn load<C>(
             None
         }
     };
-    let mut faults = context.faults.into_inner();
+    let faults = context.faults.into_inner();
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(refuse(faults, unexpanded)),
+    }
+}
+
+/// All faults by their place; the first so many are of variables that are not set. Apart from [`load`], so that it is
+/// compiled once for all types of config.
+fn refuse(mut faults: Vec<Fault>, unexpanded: usize) -> Failure {
+    if faults.is_empty() {
+        return Failure::new(Exit::Usage, "these settings make no config");
+    }
     // Of a value that has a variable which is not set, nothing else is known.
     let unknown: Vec<Place> = faults[..unexpanded].iter().map(|fault| fault.place.clone()).collect();
     let mut index = 0;
@@ -60,21 +80,14 @@ pub(crate) fn load<C>(
         index += 1;
         index <= unexpanded || !unknown.contains(&fault.place)
     });
-    match config {
-        Some(config) if faults.is_empty() => Ok(config),
-        _ => {
-            if faults.is_empty() {
-                return Err(Failure::new(Exit::Usage, "these settings make no config"));
-            }
-            faults.sort_by(|a, b| a.place.cmp(&b.place));
-            Err(Failure::faults(faults))
-        }
-    }
+    faults.sort_by(|a, b| a.place.cmp(&b.place));
+    Failure::faults(faults)
 }
 
 /// The address of the running instance's admin port, for verbs that only talk to it.
 pub(crate) fn admin_only(tool: &'static Tool, call: &Call) -> Result<SocketAddr, Failure> {
-    let admin = load(tool, call, |root| {
+    let content = content(call)?;
+    let admin = load(tool, call, content.as_deref(), |root| {
         let admin = root.admin();
         root.ignore_rest();
         Some(admin)
@@ -85,12 +98,15 @@ pub(crate) fn admin_only(tool: &'static Tool, call: &Call) -> Result<SocketAddr,
     })
 }
 
-fn read_file(path: &Path) -> Result<Node, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(Exit::Usage, format!("cannot read the config file {path:?}: {}", chain(&error)))
-            .hint("check `--config` and the volume that the file is mounted from")
-    })?;
-    yaml::parse(&text)
+fn unreadable(path: &Path, why: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("cannot read the config file {path:?}: {why}"))
+        .hint("check `--config` and the volume that the file is mounted from")
+}
+
+fn parse(path: &Path, content: &[u8]) -> Result<Node, Failure> {
+    let text = std::str::from_utf8(content)
+        .map_err(|error| unreadable(path, &format!("byte {} is not UTF-8", error.valid_up_to())))?;
+    yaml::parse(text)
         .map_err(|bad| Failure::new(Exit::Usage, format!("{}:{}: {}", path.display(), bad.line, bad.message)))
 }
 
@@ -149,7 +165,8 @@ mod tests {
         std::fs::write(&file, yaml).unwrap();
         let call = call(&format!("--config {} {line}", file.display()));
         let mut made = None;
-        let result = load(&TOOL, &call, |root| {
+        let content = content(&call).unwrap();
+        let result = load(&TOOL, &call, content.as_deref(), |root| {
             made = Some(read(root));
             Some(())
         });
@@ -203,6 +220,29 @@ mod tests {
                 "t.yaml:7: sources[0].incldue: unknown key",
                 "t.yaml:8: sources[1]: must be a mapping, and is a single value",
                 "t.yaml:9: once: has no value",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_list_may_mix_texts_and_mappings() {
+        let get = |s: &Section<'_>| {
+            let source = s.section("source");
+            source.items("redact", units::duration, |item| item.required("regex", units::duration))
+        };
+        let (made, faults) = read("source:\n  redact: [1s, {regex: 2s}]\n", "", get);
+        assert_eq!((made.unwrap().len(), faults), (2, vec![]));
+        assert_eq!(read("source: {redact: 1s}\n", "", get).0.unwrap(), [Duration::from_secs(1)]);
+        assert_eq!(read("source: {redact: {regex: 1s}}\n", "", get).0.unwrap(), [Duration::from_secs(1)]);
+        let yaml = "source:\n  redact:\n    - x\n    - regex: y\n      regexp: 1s\n    - []\n    - {}\n";
+        assert_eq!(
+            read(yaml, "", get).1,
+            [
+                "t.yaml:3: source.redact[0]: \"x\" is not a duration",
+                "t.yaml:4: source.redact[1].regex: \"y\" is not a duration",
+                "t.yaml:5: source.redact[1].regexp: unknown key",
+                "t.yaml:6: source.redact[2]: must be a single value or a mapping, and is a list",
+                "t.yaml:7: source.redact[3].regex: is required",
             ]
         );
     }
