@@ -10,12 +10,14 @@
 mod http;
 mod port;
 mod process;
+mod recorder;
 
 use std::time::{Duration, Instant};
 
 pub use http::{Reply, http};
 pub use port::free_port;
 pub use process::{Finished, Process, Run, Signal, pod, program};
+pub use recorder::Recorder;
 
 /// How long a test waits for something that should happen: far longer than it takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
