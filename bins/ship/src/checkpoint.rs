@@ -1,9 +1,15 @@
 //! The positions on disk: what a restarted shipper goes on from.
 //!
-//! Written whole or not at all (temporary file, fsync, rename, fsync of the directory), and only after the backend
-//! has acknowledged. A file that cannot be read back is set aside, never trusted and never fatal.
+//! ```text
+//!   checkpoint.json            all generations: temporary file, fsync, rename, fsync of the directory
+//!   checkpoint.json.journal    a line for each save since: those generations that moved, fsync
+//! ```
+//!
+//! Only written after the backend has acknowledged. A file that cannot be read back is set aside, never trusted and
+//! never fatal; a line of the journal that was torn by a crash was never promised, and ends it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,17 +22,41 @@ use crate::error::Error;
 use crate::files::Fingerprint;
 
 const NAME: &str = "checkpoint.json";
+const JOURNAL: &str = "checkpoint.json.journal";
+/// Not ours to write, but in the same directory, and no log of the app.
+pub(crate) const DEAD_LETTERS: &str = "dead-letters.ndjson";
 const VERSION: u32 = 1;
+/// A longer journal is taken up in a new checkpoint: some thousand saves, read back in milliseconds.
+const MAX_JOURNAL: u64 = 1 << 20;
 
 /// All positions at one moment.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     version: u32,
+    /// The journal's lines that go with it have the same.
+    #[serde(default)]
+    serial: u64,
     /// Device numbers may change with a reboot; this tells whether one was in between.
     pub(crate) boot: String,
     /// When the files were last looked at.
     pub(crate) looked: Option<SystemTime>,
     pub(crate) generations: Vec<Saved>,
+}
+
+/// One line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+struct Moves {
+    serial: u64,
+    looked: Option<SystemTime>,
+    generations: Vec<Saved>,
+}
+
+/// The journal that goes with the checkpoint on disk.
+#[derive(Debug)]
+struct Journal {
+    file: File,
+    serial: u64,
+    length: u64,
 }
 
 /// One generation of a file.
@@ -38,6 +68,9 @@ pub(crate) struct Saved {
     pub(crate) path: PathBuf,
     pub(crate) device: u64,
     pub(crate) inode: u64,
+    /// 0 in checkpoints from before there were keys.
+    #[serde(default)]
+    pub(crate) key: u64,
     pub(crate) size: u64,
     pub(crate) head: Fingerprint,
     /// By destination.
@@ -86,6 +119,8 @@ pub(crate) struct Position {
 pub(crate) struct Store {
     dir: PathBuf,
     boot: String,
+    /// `None` until a whole checkpoint is saved, and after a failure: a torn line would hide those after it.
+    journal: RefCell<Option<Journal>>,
     _lock: Flock<File>,
 }
 
@@ -106,7 +141,7 @@ impl Store {
         // Only fails where /proc is not mounted; then every start counts as one after a reboot.
         let boot =
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let store = Self { dir: dir.to_owned(), boot, _lock: lock };
+        let store = Self { dir: dir.to_owned(), boot, journal: RefCell::default(), _lock: lock };
         // Now rather than after the first batch: a directory that takes no files must end the start.
         store.probe().map_err(cannot)?;
         Ok(store)
@@ -115,7 +150,14 @@ impl Store {
     /// Whether a file in a state directory is one of ours.
     pub(crate) fn owns(dir: &Path, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.parent() == Some(dir) && (name.starts_with(NAME) || name == "lock" || name == "probe.tmp")
+        let is_name =
+            name.starts_with(NAME) || name.starts_with(DEAD_LETTERS) || name == "lock" || name == "probe.tmp";
+        // By any path: were our own files followed, each save would be news to save.
+        let is_dir = |parent: &Path| {
+            parent == dir
+                || parent.canonicalize().is_ok_and(|real| dir.canonicalize().is_ok_and(|dir| dir == real))
+        };
+        is_name && path.parent().is_some_and(is_dir)
     }
 
     pub(crate) fn boot(&self) -> &str {
@@ -131,7 +173,10 @@ impl Store {
             Err(source) => return Err(Error::StateDir { path, source }),
         };
         let why = match serde_json::from_slice::<Checkpoint>(&text) {
-            Ok(checkpoint) if checkpoint.version == VERSION => return Ok(checkpoint),
+            Ok(mut checkpoint) if checkpoint.version == VERSION => {
+                checkpoint.replay(&fs::read(self.dir.join(JOURNAL)).unwrap_or_default());
+                return Ok(checkpoint);
+            }
             Ok(checkpoint) => format!("it has version {}, and {VERSION} is known", checkpoint.version),
             Err(error) => error.to_string(),
         };
@@ -145,10 +190,39 @@ impl Store {
         Ok(Checkpoint::default())
     }
 
-    /// Saves positions; the old ones stay until the new ones are on disk.
+    /// All positions at this moment, for who goes on in this process.
+    pub(crate) fn checkpoint(&self, looked: Option<SystemTime>, generations: Vec<Saved>) -> Checkpoint {
+        Checkpoint { version: VERSION, serial: 0, boot: self.boot.clone(), looked, generations }
+    }
+
+    /// Saves all generations; the old checkpoint stays until the new one is on disk.
     pub(crate) fn save(&self, looked: Option<SystemTime>, generations: Vec<Saved>) -> io::Result<()> {
-        let checkpoint = Checkpoint { version: VERSION, boot: self.boot.clone(), looked, generations };
-        self.write(&serde_json::to_vec(&checkpoint)?)
+        self.journal.take();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Never the same again, not even after a checkpoint was set aside.
+        let serial = u64::try_from(now.as_nanos()).unwrap_or_default();
+        let checkpoint = Checkpoint { serial, ..self.checkpoint(looked, generations) };
+        // Before the directory is synced, so that it is there after a crash. Lines of an older serial mean nothing.
+        let file = File::options().append(true).create(true).open(self.dir.join(JOURNAL))?;
+        self.write(&serde_json::to_vec(&checkpoint)?)?;
+        file.set_len(0)?;
+        self.journal.replace(Some(Journal { file, serial, length: 0 }));
+        Ok(())
+    }
+
+    /// Saves those generations that moved since the last save. False where a whole checkpoint is needed instead.
+    pub(crate) fn save_moves(&self, looked: Option<SystemTime>, generations: Vec<Saved>) -> io::Result<bool> {
+        let mut slot = self.journal.borrow_mut();
+        let Some(mut journal) = slot.take().filter(|journal| journal.length < MAX_JOURNAL) else {
+            return Ok(false);
+        };
+        let mut line = serde_json::to_vec(&Moves { serial: journal.serial, looked, generations })?;
+        line.push(b'\n');
+        journal.file.write_all(&line)?;
+        journal.file.sync_data()?;
+        journal.length += line.len() as u64;
+        *slot = Some(journal);
+        Ok(true)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
@@ -167,6 +241,32 @@ impl Store {
     }
 }
 
+impl Checkpoint {
+    /// Takes up what a journal says, up to the first line that is torn.
+    fn replay(&mut self, journal: &[u8]) {
+        let mut places: HashMap<u64, usize> =
+            self.generations.iter().enumerate().map(|(place, saved)| (saved.key, place)).collect();
+        for line in journal.split_inclusive(|byte| *byte == b'\n') {
+            let Some(line) = line.strip_suffix(b"\n") else { return };
+            let Ok(moves) = serde_json::from_slice::<Moves>(line) else { return };
+            // A crash came between a new checkpoint and the emptying of the old one's journal.
+            if moves.serial != self.serial {
+                continue;
+            }
+            self.looked = moves.looked;
+            for saved in moves.generations {
+                match places.get(&saved.key) {
+                    Some(place) => self.generations[*place] = saved,
+                    None => {
+                        places.insert(saved.key, self.generations.len());
+                        self.generations.push(saved);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +278,7 @@ mod tests {
             path: "/a.log.1".into(),
             device: 1,
             inode: 2,
+            key: 3,
             size: 30,
             head: Fingerprint::default(),
             positions: [("http".to_owned(), Position { offset: 20, ..Position::default() })].into(),
@@ -193,6 +294,52 @@ mod tests {
         let loaded = store.load().unwrap();
         assert_eq!(loaded.generations[0].positions["http"].offset, 20);
         assert_eq!(loaded.boot, store.boot());
+    }
+
+    fn moved(to: u64) -> Saved {
+        let positions = [("http".to_owned(), Position { offset: to, ..Position::default() })].into();
+        Saved { positions, ..saved() }
+    }
+
+    #[test]
+    fn moves_are_taken_up_by_the_checkpoint_that_they_go_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert!(!store.save_moves(None, vec![moved(21)]).unwrap(), "there is nothing that it goes with");
+        store.save(None, vec![saved(), Saved { key: 9, ..saved() }]).unwrap();
+        assert!(store.save_moves(None, vec![moved(21)]).unwrap());
+        assert!(store.save_moves(None, vec![moved(22)]).unwrap());
+        let offsets = |store: &Store| -> Vec<u64> {
+            let generations = store.load().unwrap().generations;
+            generations.iter().map(|saved| saved.positions["http"].offset).collect()
+        };
+        assert_eq!(offsets(&store), [22, 20]);
+        // A crash tears the last line.
+        let journal = dir.path().join(JOURNAL);
+        let lines = fs::read(&journal).unwrap();
+        for cut in 1..lines.len() / 2 {
+            fs::write(&journal, &lines[..lines.len() - cut]).unwrap();
+            assert_eq!(offsets(&store), [21, 20]);
+        }
+        // A crash comes between the new checkpoint and the emptying of the journal.
+        store.save(None, vec![moved(30)]).unwrap();
+        fs::write(&journal, &lines).unwrap();
+        assert_eq!(offsets(&store), [30]);
+    }
+
+    #[test]
+    fn a_long_journal_asks_for_a_new_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save(None, vec![saved()]).unwrap();
+        let mut saves = 0;
+        while store.save_moves(None, vec![moved(saves); 100]).unwrap() {
+            saves += 1;
+        }
+        let length = fs::metadata(dir.path().join(JOURNAL)).unwrap().len();
+        assert!((MAX_JOURNAL..MAX_JOURNAL + (64 << 10)).contains(&length), "{length}");
+        store.save(None, vec![saved()]).unwrap();
+        assert_eq!(fs::metadata(dir.path().join(JOURNAL)).unwrap().len(), 0);
     }
 
     #[test]
@@ -235,6 +382,7 @@ mod tests {
         #[test]
         fn no_content_makes_the_decoder_panic(content in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = serde_json::from_slice::<Checkpoint>(&content);
+            Checkpoint::default().replay(&content);
         }
     }
 }

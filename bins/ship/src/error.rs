@@ -16,6 +16,23 @@ pub(crate) enum Error {
     Runtime(#[source] io::Error),
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    #[error("cannot read {path:?}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{path:?} holds no {what} in PEM form")]
+    Pem { path: PathBuf, what: &'static str, source: rustls::pki_types::pem::Error },
+    #[error("cannot use the certificate in {path:?}")]
+    Certificate { path: PathBuf, source: rustls::Error },
+    /// Its value is not told.
+    #[error("the secret in {path:?} has characters that no HTTP header may have")]
+    Secret { path: PathBuf },
+    #[error("cannot write {path:?}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot send the dead letters in {path:?} again")]
+    Letters { path: PathBuf, source: io::Error },
+    #[error("no destination is called {name:?}, so {count} dead letters are left in {path:?}")]
+    UnknownDestination { count: usize, name: String, path: PathBuf },
+    #[error("{count} dead letters could not be sent and are left in {path:?}")]
+    NotResent { count: usize, path: PathBuf },
     /// All else is delivered.
     #[error("{files} could not be read and are not delivered, such as {example:?}")]
     Unread { files: String, example: PathBuf },
@@ -27,7 +44,7 @@ pub(crate) enum Error {
 impl Report for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Undelivered { .. } | Self::Unread { .. } => Exit::Deadline,
+            Self::Undelivered { .. } | Self::Unread { .. } | Self::NotResent { .. } => Exit::Deadline,
             _ => Exit::Failed,
         }
     }
@@ -46,7 +63,16 @@ impl Report for Error {
             Self::Unread { .. } => {
                 Some("see the warnings above; `--exclude` leaves out what is not to be shipped".to_owned())
             }
-            Self::Runtime(_) | Self::Client(_) => None,
+            Self::UnknownDestination { .. } => {
+                Some("call it with the config of the shipper that wrote them: `--config FILE`".to_owned())
+            }
+            Self::NotResent { path, .. } => {
+                Some(format!("when the backend is well, `podkit-ship resend {}`", path.display()))
+            }
+            Self::Unreadable { .. } => {
+                Some("is the volume mounted there, and may this user read it?".to_owned())
+            }
+            _ => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What podkit-ship tells on its admin port. Reads shared numbers; asks the main loop only for a flush.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use podkit_admin::{Answer, Flushed, Instance, Reasons};
@@ -9,7 +9,7 @@ use podkit_lifecycle::{Phase, SharedPhase, Stop};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, seconds};
 use crate::metrics::Metrics;
 
 /// The main loop turns every few seconds; a disk that hangs for longer than this has stopped it.
@@ -49,13 +49,30 @@ impl Heartbeat {
     }
 }
 
+/// The books and numbers of the config in force.
+pub(crate) struct View(Mutex<(Arc<Ledger>, Arc<Metrics>)>);
+
+impl View {
+    pub(crate) fn new(ledger: &Arc<Ledger>, metrics: &Arc<Metrics>) -> Self {
+        Self(Mutex::new((Arc::clone(ledger), Arc::clone(metrics))))
+    }
+
+    /// Another config is in force.
+    pub(crate) fn show(&self, ledger: &Arc<Ledger>, metrics: &Arc<Metrics>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Arc::clone(ledger), Arc::clone(metrics));
+    }
+
+    fn now(&self) -> (Arc<Ledger>, Arc<Metrics>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A running shipper, as the admin thread sees it.
 pub(crate) struct Shipper {
     pub(crate) phase: SharedPhase,
     pub(crate) stop: Stop,
     pub(crate) heartbeat: Heartbeat,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) view: Arc<View>,
     pub(crate) flushes: mpsc::Sender<FlushRequest>,
 }
 
@@ -85,41 +102,40 @@ impl Instance for Shipper {
     }
 
     fn metrics(&self) -> String {
-        self.metrics.text()
+        self.view.now().1.text()
     }
 
     fn status(&self) -> Value {
-        let destinations: Vec<Value> = self
-            .metrics
-            .destinations
-            .iter()
-            .zip(self.ledger.destinations())
-            .enumerate()
-            .map(|(index, (metrics, name))| {
-                let trouble = metrics.trouble();
-                json!({
-                    "destination": name,
-                    "up": trouble.is_none(),
-                    "pending": self.ledger.total(index).pending,
-                    "last_error": trouble,
-                })
+        let (ledger, metrics) = self.view.now();
+        // One moment for all, so that no file is later than its destination.
+        let now = Instant::now();
+        let destinations = metrics.destinations.iter().zip(ledger.destinations()).enumerate();
+        let destinations = destinations.map(|(index, (metrics, name))| {
+            let trouble = metrics.trouble();
+            json!({
+                "destination": name,
+                "up": trouble.is_none(),
+                "pending": ledger.total(index).pending,
+                "lag_seconds": seconds(ledger.lag(index, now)),
+                "in_flight": metrics.in_flight.get(),
+                "retries": metrics.retries(),
+                "last_error": trouble,
             })
-            .collect();
-        let mut ledger = self.ledger.json();
+        });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "phase": self.phase.get().to_string(),
-            "uptime": Duration::from_millis(self.heartbeat.elapsed()).as_secs_f64(),
-            "destinations": destinations,
-            "ledger": ledger["total"].take(),
-            "generations": ledger["generations"].take(),
+            "uptime": seconds(Duration::from_millis(self.heartbeat.elapsed())),
+            "destinations": destinations.collect::<Vec<_>>(),
+            "ledger": ledger.json()["total"].take(),
+            "generations": ledger.lags(now),
         })
     }
 
     fn flush(&self, wait: Duration) -> Option<Answer<Flushed>> {
         let (answer, answered) = oneshot::channel();
         let asked = self.flushes.try_send(FlushRequest { wait, answer });
-        let ledger = Arc::clone(&self.ledger);
+        let (ledger, _) = self.view.now();
         Some(Box::pin(async move {
             let failed =
                 |why: &str| Flushed::Pending(json!({"pending_bytes": ledger.pending(), "error": why}));

@@ -5,8 +5,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+mod lag;
+
+use lag::Lag;
 
 /// The accounts of all generations that are still known, and the sums of those that were let go.
 #[derive(Debug)]
@@ -15,6 +20,40 @@ pub(crate) struct Ledger {
     open: Mutex<Vec<Arc<Account>>>,
     /// One sum for each destination.
     closed: Mutex<Vec<Sums>>,
+    pub(crate) disk: Disk,
+}
+
+/// What was done about disk space, over all files since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    /// Bytes that were freed of live files.
+    pub(crate) punched: Number,
+    /// Rotated files that were removed, and what they held on disk.
+    pub(crate) removed_files: Number,
+    pub(crate) removed_bytes: Number,
+    /// Deleted files that are open still, and what they hold on disk now.
+    pub(crate) held_files: Number,
+    pub(crate) held_bytes: Number,
+    /// Bytes that went before they were delivered.
+    pub(crate) lost: Number,
+}
+
+/// A number that one thread writes and another reads.
+#[derive(Debug, Default)]
+pub(crate) struct Number(AtomicU64);
+
+impl Number {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One generation's account.
@@ -34,6 +73,7 @@ struct Entry {
     acknowledged: AtomicU64,
     filtered: AtomicU64,
     dead_lettered: AtomicU64,
+    lag: Mutex<Lag>,
 }
 
 /// Bytes, summed over generations.
@@ -70,14 +110,33 @@ impl Account {
     /// The bytes that the file is known to hold.
     pub(crate) fn set_read(&self, bytes: u64) {
         self.read.store(bytes, Ordering::Release);
+        (0..self.entries.len()).for_each(|destination| self.note_lag(destination));
     }
 
     pub(crate) fn acknowledge(&self, destination: usize, bytes: u64) {
         self.entries[destination].acknowledged.fetch_add(bytes, Ordering::AcqRel);
+        self.note_lag(destination);
+    }
+
+    pub(crate) fn dead_letter(&self, destination: usize, bytes: u64) {
+        self.entries[destination].dead_lettered.fetch_add(bytes, Ordering::AcqRel);
+        self.note_lag(destination);
     }
 
     pub(crate) fn filter(&self, destination: usize, bytes: u64) {
         self.entries[destination].filtered.fetch_add(bytes, Ordering::AcqRel);
+        self.note_lag(destination);
+    }
+
+    /// To be called after each change of a destination's numbers.
+    fn note_lag(&self, destination: usize) {
+        let Sums { read, pending, .. } = self.sums(destination);
+        lock(&self.entries[destination].lag).note(read - pending, read, Instant::now());
+    }
+
+    /// The age of the oldest bytes that are pending at a destination; zero while none are.
+    pub(crate) fn lag(&self, destination: usize, now: Instant) -> Duration {
+        lock(&self.entries[destination].lag).age(now)
     }
 
     pub(crate) fn sums(&self, destination: usize) -> Sums {
@@ -95,7 +154,7 @@ impl Account {
 impl Ledger {
     pub(crate) fn new(destinations: Vec<String>) -> Self {
         let closed = Mutex::new(vec![Sums::default(); destinations.len()]);
-        Self { destinations, open: Mutex::default(), closed }
+        Self { destinations, open: Mutex::default(), closed, disk: Disk::default() }
     }
 
     /// Opens the account of a generation.
@@ -140,26 +199,55 @@ impl Ledger {
         &self.destinations
     }
 
+    /// The age of the oldest bytes that are pending at a destination, over all known generations.
+    pub(crate) fn lag(&self, destination: usize, now: Instant) -> Duration {
+        lock(&self.open).iter().map(|account| account.lag(destination, now)).max().unwrap_or_default()
+    }
+
     /// The whole ledger: a row for each known generation and destination, and the totals.
     pub(crate) fn json(&self) -> Value {
+        let mut total = Sums::default();
+        (0..self.destinations.len()).for_each(|destination| total.add(self.total(destination)));
+        json!({"total": total.json(), "generations": self.rows(|_, _, _| json!({}))})
+    }
+
+    /// The rows of the ledger with size and lag before the columns of the books.
+    pub(crate) fn lags(&self, now: Instant) -> Vec<Value> {
+        self.rows(|account, destination, sums| {
+            json!({
+                "size": sums.read,
+                "acknowledged": sums.acknowledged,
+                "lag_bytes": sums.pending,
+                "lag_seconds": seconds(account.lag(destination, now)),
+            })
+        })
+    }
+
+    fn rows(&self, first: impl Fn(&Account, usize, Sums) -> Value) -> Vec<Value> {
         let mut rows = Vec::new();
         for account in lock(&self.open).iter() {
             for (destination, name) in self.destinations.iter().enumerate() {
-                let mut row = json!({
+                let whose = json!({
                     "file": account.file, "generation": account.generation, "destination": name,
                 });
-                if let (Value::Object(row), Value::Object(sums)) =
-                    (&mut row, account.sums(destination).json())
-                {
-                    row.extend(sums);
+                let sums = account.sums(destination);
+                let parts = [whose, first(account, destination, sums), sums.json()];
+                let mut row = Map::new();
+                for part in parts {
+                    if let Value::Object(part) = part {
+                        row.extend(part);
+                    }
                 }
-                rows.push(row);
+                rows.push(Value::Object(row));
             }
         }
-        let mut total = Sums::default();
-        (0..self.destinations.len()).for_each(|destination| total.add(self.total(destination)));
-        json!({"total": total.json(), "generations": rows})
+        rows
     }
+}
+
+/// Seconds for people and charts: to the millisecond.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
 /// The numbers stay right whatever a panicking thread was doing with them.
@@ -183,6 +271,25 @@ mod tests {
         assert_eq!(account.sums(1).pending, 100);
         assert_eq!(ledger.pending(), 130);
         assert_eq!(ledger.json()["generations"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn size_and_lag_stand_before_the_books() {
+        let now = Instant::now();
+        let ledger = Ledger::new(vec!["a".into(), "b".into()]);
+        let account = ledger.open("/x.log".into(), "1:2".into());
+        account.set_read(100);
+        account.acknowledge(0, 90);
+        account.filter(0, 10);
+        assert_eq!(ledger.lag(0, now), Duration::ZERO);
+        let rows = ledger.lags(now);
+        let columns = |row: &Value| {
+            ["size", "acknowledged", "lag_bytes", "pending"].map(|name| row[name].as_u64().unwrap())
+        };
+        assert_eq!((columns(&rows[0]), columns(&rows[1])), ([100, 90, 0, 0], [100, 0, 100, 100]));
+        assert_eq!(rows[0]["lag_seconds"], 0.0);
+        ledger.close(&account);
+        assert_eq!(ledger.lag(1, now), Duration::ZERO);
     }
 
     #[test]

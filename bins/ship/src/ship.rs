@@ -1,40 +1,34 @@
-//! The main loop: looks at the files when something changed, answers flushes, and ends in order.
+//! The process: signals, the state directory and the admin port, under one config after the other.
 
-use std::collections::HashMap;
-use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podkit_admin::Flushed;
-use podkit_cli::{Exit, Failure, units};
-use podkit_lifecycle::{Deadline, Phase, SharedPhase, Signals, Stop, raise_file_limit};
-use serde_json::json;
+use podkit_cli::{Exit, Failure, Loaded, Reload};
+use podkit_lifecycle::{Phase, SharedPhase, Signals, Stop, raise_file_limit};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::checkpoint::Store;
-use crate::config::{Config, Destination, counted};
-use crate::delivery::{Pipeline, Shared, Sink};
+use crate::config::Config;
 use crate::error::Error;
-use crate::files::{Catalog, Wake, Watch};
-use crate::instance::{FlushRequest, Heartbeat, Shipper};
-use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::instance::{Heartbeat, Shipper, View};
+use crate::metrics::Reloads;
+use crate::session::{Estate, Process, Session, Turn};
 
 /// Flushes that may wait at once: each container's preStop asks for one.
 const MAX_FLUSHES: usize = 16;
-/// At the end, how long after the last news the files are looked at again.
-const LAST_LOOK: Duration = Duration::from_millis(50);
+/// Between looks at the config file.
+const LOOK_AT_CONFIG: Duration = Duration::from_secs(1);
 
 /// Ships until it is told to end, or with `once` until all is delivered.
-pub(crate) fn run(config: Config) -> Result<Exit, Failure> {
+pub(crate) fn run(loaded: Loaded<Config>) -> Result<Exit, Failure> {
     // Each followed file is kept open, and the soft limit of a container is often 1024 with far more allowed.
     let file_limit = raise_file_limit().map_err(Error::Runtime)?;
     let signals = Signals::install().map_err(Error::Runtime)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let outcome = LocalSet::new().block_on(&runtime, ship(config, signals, max_files(file_limit)));
+    let outcome = LocalSet::new().block_on(&runtime, ship(loaded, signals, max_files(file_limit)));
     // A write to a stdout that nobody reads must not hold up the end.
     runtime.shutdown_background();
     outcome
@@ -47,185 +41,86 @@ fn max_files(limit: u64) -> usize {
     usize::try_from(limit - RESERVE.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
-async fn ship(config: Config, signals: Signals, max_files: usize) -> Result<Exit, Failure> {
-    let stop = Stop::on_signal(signals).map_err(Error::Runtime)?;
-    let store = Store::open(&config.state_dir)?;
-    let checkpoint = store.load()?;
-    let ledger = Arc::new(Ledger::new(config.destinations.iter().map(Destination::name).collect()));
-    let metrics =
-        Arc::new(Metrics::new(Arc::clone(&ledger)).expect("each metric has a valid name of its own"));
-    let catalog = Catalog::new(config.sources, Arc::clone(&ledger), checkpoint, store.boot(), max_files);
-    let sinks: Result<Vec<Sink>, Error> =
-        config.destinations.iter().map(|destination| Sink::open(destination, config.compression)).collect();
-    let (flushes, requests) = mpsc::channel(MAX_FLUSHES);
+async fn ship(loaded: Loaded<Config>, signals: Signals, max_files: usize) -> Result<Exit, Failure> {
+    let Loaded { config, reload, .. } = loaded;
+    let process = Rc::new(Process {
+        stop: Stop::on_signal(signals).map_err(Error::Runtime)?,
+        store: Rc::new(Store::open(&config.state_dir)?),
+        heartbeat: Heartbeat::new(),
+        max_files,
+        reloads: Reloads::new().expect("each metric has a valid name of its own"),
+    });
+    let checkpoint = process.store.load()?;
+    let (is_once, admin) = (config.once, config.admin);
+    let mut session = Session::new(config, &process, Estate { checkpoint, held: Vec::new() });
+    let (flushes, mut requests) = mpsc::channel(MAX_FLUSHES);
     let phase = SharedPhase::default();
-    let heartbeat = Heartbeat::new();
-    if let Some(address) = config.admin {
-        let shipper = Shipper {
-            phase: phase.clone(),
-            stop: stop.clone(),
-            heartbeat: heartbeat.clone(),
-            ledger: Arc::clone(&ledger),
-            metrics: Arc::clone(&metrics),
-            flushes,
-        };
+    let view = Arc::new(View::new(&session.ledger, &session.metrics));
+    if let Some(address) = admin {
+        let (phase, stop, heartbeat) = (phase.clone(), process.stop.clone(), process.heartbeat.clone());
+        let shipper = Shipper { phase, stop, heartbeat, view: Arc::clone(&view), flushes };
         podkit_admin::serve(address, Arc::new(shipper))?;
     }
-    let shared = Rc::new(Shared::new(catalog, store, metrics.saves_failed.clone()));
-    shared.catalog.borrow_mut().scan();
-    shared.save();
-    for (index, sink) in sinks?.into_iter().enumerate() {
-        let (name, metrics) =
-            (ledger.destinations()[index].clone(), Arc::clone(&metrics.destinations[index]));
-        let pipeline = Pipeline::new(index, name, sink, config.batch, Rc::clone(&shared), metrics);
-        tokio::task::spawn_local(pipeline.run());
-    }
+    session.start()?;
     phase.set(Phase::Running);
-    tracing::info!("shipping {} to {}", counted(ledger.followed(), "file"), ledger.destinations().join(", "));
-    let mut shipping = Shipping { shared, ledger, heartbeat, stop, requests };
-    if config.once {
+    if is_once {
         phase.set(Phase::Stopping);
-        shipping.shared.control.finish();
-        let stop = shipping.stop.clone();
-        tokio::select! {
-            () = shipping.until_delivered() => return shipping.close(),
-            () = stop.begun() => {}
-        }
-    } else {
-        shipping.follow().await;
-        phase.set(Phase::Stopping);
-        shipping.shared.control.finish();
+        return session.once(&mut requests).await;
     }
-    let deadline = Deadline::after(config.deadline);
-    match tokio::time::timeout_at(deadline.instant().into(), shipping.until_delivered()).await {
-        // The last acknowledgement may have come with the deadline.
-        Err(_) if shipping.ledger.pending() > 0 => {
-            // Beside what is pending, files that could not be read are the lesser fault.
-            let _ = shipping.close();
-            Err(shipping.undelivered(config.deadline, &metrics))
-        }
-        _ => shipping.close(),
-    }
-}
-
-/// What the main loop works with.
-struct Shipping {
-    shared: Rc<Shared>,
-    ledger: Arc<Ledger>,
-    heartbeat: Heartbeat,
-    stop: Stop,
-    requests: mpsc::Receiver<FlushRequest>,
-}
-
-impl Shipping {
-    /// Follows the files until the stop begins.
-    async fn follow(&mut self) {
-        let mut watch = Watch::new();
-        let stop = self.stop.clone();
-        // The files may have changed between the first scan and the first watch.
-        watch.follow(self.shared.catalog.borrow().directories());
-        self.scan(&mut watch);
-        let mut is_admin_there = true;
-        while !stop.has_begun() {
-            self.heartbeat.beat();
-            let scan_soon = self.shared.catalog.borrow().needs_scans();
-            tokio::select! {
-                () = stop.begun() => {}
-                wake = watch.next(scan_soon) => {
-                    let is_enough = wake == Wake::Written && self.shared.catalog.borrow_mut().refresh();
-                    if is_enough {
-                        self.shared.control.tell();
-                    } else {
-                        self.scan(&mut watch);
-                    }
+    let (tell, mut configs) = mpsc::channel(1);
+    tokio::task::spawn_local(watch_config(reload, process.reloads.clone(), tell));
+    loop {
+        match session.follow(&mut requests, &mut configs).await {
+            Turn::Stop => {
+                phase.set(Phase::Stopping);
+                return session.end(&mut requests).await;
+            }
+            Turn::Reload(new) => {
+                if let Some(key) = session.fixed_key(&new) {
+                    refuse(&process.reloads, &format!("`{key}` cannot change without a restart"));
+                    continue;
                 }
-                () = self.shared.control.replaced() => self.scan(&mut watch),
-                request = self.requests.recv(), if is_admin_there => match request {
-                    Some(request) => {
-                        self.scan(&mut watch);
-                        self.flush(request);
-                    }
-                    None => is_admin_there = false,
-                },
+                let (old, estate, flushes) = session.rest().await;
+                session = take_over(*new, old, &process, estate)?;
+                view.show(&session.ledger, &session.metrics);
+                flushes.into_iter().for_each(|request| session.flush(request));
             }
         }
-    }
-
-    fn flush(&self, request: FlushRequest) {
-        tokio::task::spawn_local(flush(Rc::clone(&self.shared), request));
-    }
-
-    fn scan(&self, watch: &mut Watch) {
-        let mut catalog = self.shared.catalog.borrow_mut();
-        catalog.scan();
-        watch.follow(catalog.directories());
-        drop(catalog);
-        self.shared.control.tell();
-    }
-
-    /// Returns when all that the files hold is acknowledged, and a last look has found nothing more.
-    async fn until_delivered(&mut self) {
-        let mut progress = self.shared.control.progress();
-        loop {
-            self.heartbeat.beat();
-            progress.mark_unchanged();
-            self.shared.catalog.borrow_mut().scan();
-            if self.ledger.pending() == 0 {
-                return;
-            }
-            self.shared.control.tell();
-            tokio::select! {
-                _ = progress.changed() => {}
-                () = tokio::time::sleep(LAST_LOOK) => {}
-                Some(request) = self.requests.recv() => self.flush(request),
-            }
-        }
-    }
-
-    /// Saves the positions and closes the books. What could not be read is in no account, and so must be told.
-    fn close(&self) -> Result<Exit, Failure> {
-        self.shared.save();
-        // Where nobody reads stderr any more there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{}", json!({"ledger": self.ledger.json()}));
-        let catalog = self.shared.catalog.borrow();
-        let mut unreadable = catalog.unreadable();
-        let files = counted(unreadable.len(), "file");
-        match unreadable.next() {
-            Some(example) => Err(Error::Unread { files, example: example.clone() }.into()),
-            None => Ok(Exit::Done),
-        }
-    }
-
-    fn undelivered(&self, deadline: Duration, metrics: &Metrics) -> Failure {
-        let files = self.shared.catalog.borrow().pending_files();
-        let trouble = metrics.destinations.iter().find_map(|destination| destination.trouble());
-        let error = Error::Undelivered {
-            pending: self.ledger.pending(),
-            files: counted(files, "file"),
-            deadline: units::show_duration(deadline),
-            last: trouble.unwrap_or_else(|| "no answer yet".to_owned()),
-        };
-        error.into()
     }
 }
 
-/// Waits until all whole lines that the files hold now are acknowledged everywhere.
-async fn flush(shared: Rc<Shared>, request: FlushRequest) {
-    let ends: HashMap<u64, u64> = shared.catalog.borrow().line_ends();
-    let pending = || shared.catalog.borrow().pending_up_to(&ends);
-    let mut progress = shared.control.progress();
-    let hurry = shared.control.hurry();
-    let delivered = async {
-        while pending() > 0 {
-            // The sender lives in `shared`, which this holds.
-            let _ = progress.changed().await;
+/// Looks at the config file now and then, and hands over what is new in it and has no fault.
+async fn watch_config(mut reload: Reload<Config>, reloads: Reloads, configs: mpsc::Sender<Box<Config>>) {
+    loop {
+        tokio::time::sleep(LOOK_AT_CONFIG).await;
+        match reload.poll() {
+            None => {}
+            Some(Ok(config)) => {
+                // Fails only when the stop has begun.
+                let _ = configs.send(Box::new(config)).await;
+            }
+            Some(Err(failure)) => refuse(&reloads, &failure.to_string()),
         }
-    };
-    let in_time = tokio::time::timeout(request.wait, delivered).await.is_ok();
-    drop(hurry);
-    // A line that has no end yet is not waited for, but not passed over either.
-    let partial: u64 = shared.catalog.borrow().bytes_beyond(&ends);
-    let body = json!({"pending_bytes": pending(), "partial_bytes": partial, "files": ends.len()});
-    // Nobody waits for the answer any more when this fails.
-    let _ = request.answer.send(if in_time { Flushed::Done(body) } else { Flushed::Pending(body) });
+    }
+}
+
+fn refuse(reloads: &Reloads, why: &str) {
+    reloads.refused.inc();
+    tracing::error!("the new config is refused, the old one stays in force: {why}");
+}
+
+/// Starts with a new config; with the old one where the new one does not work.
+fn take_over(new: Config, old: Config, process: &Rc<Process>, estate: Estate) -> Result<Session, Error> {
+    let mut session = Session::new(new, process, estate.clone());
+    match session.start() {
+        Ok(()) => {
+            process.reloads.taken.inc();
+            tracing::info!("the new config is in force");
+            return Ok(session);
+        }
+        Err(error) => refuse(&process.reloads, &podkit_cli::chain(&error)),
+    }
+    let mut session = Session::new(old, process, estate);
+    session.start()?;
+    Ok(session)
 }

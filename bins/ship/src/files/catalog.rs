@@ -4,8 +4,12 @@
 //! of ours any more, gets no more bytes, and is delivered to its end.
 
 mod admit;
+mod reclaim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,12 +20,17 @@ use crate::config::Source;
 use crate::files::Fingerprint;
 use crate::files::admission::{open, positions_in};
 use crate::files::generation::{Generation, Identity, Look};
+use crate::files::key::Keys;
 use crate::files::listing::{Found, Listing, is_neighbour};
 use crate::ledger::Ledger;
 
 /// How long a file without a name of ours is kept open after it last grew: an app may go on writing to a renamed
 /// file until it is told of the rotation.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// The time between two looks that also see a rewrite of the same length, for each followed file: they cost about
+/// half a microsecond each, so a tenth of a percent of a core.
+const LOOK_SHARE: Duration = Duration::from_micros(500);
 
 /// More files than a volume holds whose directory went away; ends the growth of the checkpoint.
 const MAX_KNOWN: usize = 10_000;
@@ -47,6 +56,30 @@ pub(crate) struct Catalog {
     unreadable: HashSet<PathBuf>,
     /// As many files as there are descriptors for.
     max_files: usize,
+    keys: Keys,
+    /// There are generations whose key is not on disk.
+    unsaved: bool,
+    /// Names may have changed since the last save, or generations come or gone.
+    rescanned: bool,
+    /// When every followed file was last looked at, and whether one was only measured since.
+    looked: Instant,
+    owes_look: bool,
+    /// What deleted files may hold on disk.
+    deleted_budget: u64,
+    /// Files of which nothing can be given back to the volume.
+    kept: HashSet<Identity>,
+    /// Devices that refused to give space back, so that each is complained of once.
+    complained: HashSet<u64>,
+    /// Files that the catalog before this one had open, until the first scan.
+    held: Vec<Held>,
+}
+
+/// An open file that goes from one catalog to the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    key: u64,
+    file: Rc<File>,
+    is_copy: bool,
 }
 
 impl Catalog {
@@ -57,6 +90,7 @@ impl Catalog {
         checkpoint: Checkpoint,
         boot: &str,
         max_files: usize,
+        deleted_budget: u64,
     ) -> Self {
         Self {
             sources,
@@ -71,12 +105,43 @@ impl Catalog {
             scanned: false,
             unreadable: HashSet::new(),
             max_files,
+            keys: Keys::new(),
+            unsaved: false,
+            rescanned: true,
+            looked: Instant::now(),
+            owes_look: false,
+            deleted_budget,
+            kept: HashSet::new(),
+            complained: HashSet::new(),
+            held: Vec::new(),
         }
+    }
+
+    /// Takes over the open files of a catalog that was before this in the same process: some may have no name any more.
+    pub(crate) fn take_over(&mut self, held: Vec<Held>) {
+        self.held = held;
+    }
+
+    /// The open files, for a catalog that comes after this one.
+    pub(crate) fn held(&self) -> Vec<Held> {
+        let held =
+            |file: &Generation| Held { key: file.key, file: Rc::clone(&file.file), is_copy: file.is_copy };
+        self.generations.values().map(held).collect()
     }
 
     /// The followed generations in the order they were found.
     pub(crate) fn ids(&self) -> Vec<u64> {
         self.generations.keys().copied().collect()
+    }
+
+    /// All followed generations.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Generation> {
+        self.generations.values()
+    }
+
+    /// The sources of the config, by the index that generations have.
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Generation> {
@@ -87,9 +152,17 @@ impl Catalog {
         &self.sources[generation.source]
     }
 
-    /// Whether a generation gets no more bytes as far as one can tell: its name is gone, and it has been quiet.
+    /// The number of files that are followed.
+    pub(crate) fn len(&self) -> usize {
+        self.generations.len()
+    }
+
+    /// Whether a generation gets no more bytes as far as one can tell: its name is gone, or is to be removed, and
+    /// it has been quiet.
     pub(crate) fn is_settled(&self, id: u64) -> bool {
-        self.get(id).is_some_and(|generation| !generation.listed && generation.grown.elapsed() >= LINGER)
+        self.get(id).is_some_and(|generation| {
+            (!generation.listed || self.is_to_be_removed(generation)) && generation.grown.elapsed() >= LINGER
+        })
     }
 
     /// The directories that the last scan read, to be watched.
@@ -97,25 +170,49 @@ impl Catalog {
         &self.directories
     }
 
-    /// Whether a change may come that the kernel cannot tell of: a directory that is not there yet, or a file
-    /// that waits to be let go.
+    /// Whether a change may come that the kernel cannot tell of: a directory that is not there yet, or a file that
+    /// waits to be let go or removed.
     pub(crate) fn needs_scans(&self) -> bool {
         let mut includes = self.sources.iter().flat_map(|source| &source.include);
-        includes.any(|include| !include.base().is_dir()) || self.generations.values().any(|file| !file.listed)
+        let mut files = self.generations.values();
+        files.any(|file| !file.listed || self.is_to_be_removed(file))
+            || includes.any(|include| !include.base().is_dir())
     }
 
-    /// Moves a destination's position after an acknowledgement.
-    pub(crate) fn acknowledge(&mut self, id: u64, destination: usize, to: Position) {
+    /// Whether files were only measured at the last look, and a rewrite of the same length is not looked for yet.
+    pub(crate) fn owes_look(&self) -> bool {
+        self.owes_look
+    }
+
+    /// Moves a destination's position after an acknowledgement. Of the bytes up to there, so many were held back by
+    /// filters, and so many are dead letters.
+    pub(crate) fn acknowledge(
+        &mut self,
+        id: u64,
+        destination: usize,
+        to: Position,
+        filtered: u64,
+        dead_lettered: u64,
+    ) {
         let Some(generation) = self.generations.get_mut(&id) else { return };
-        let position = &mut generation.positions[destination];
-        generation.account.acknowledge(destination, to.offset.saturating_sub(position.offset));
-        *position = to;
+        let mut to = to;
         if generation.is_copy && to.offset > generation.size {
             // It went on in a copy that ends before what was sent of the original.
-            let end = generation.size;
-            *position =
-                Position { offset: end, tail: Fingerprint::tail(&generation.file, end).unwrap_or_default() };
-        } else if !to.tail.is_tail(&generation.file, to.offset).unwrap_or(false) {
+            let tail = Fingerprint::tail(&generation.file, generation.size).unwrap_or_default();
+            to = Position { offset: generation.size, tail };
+        }
+        let position = &mut generation.positions[destination];
+        // Read twice, after a look at a file that seemed to be another one, and acknowledged before.
+        let Some(moved) = to.offset.checked_sub(position.offset).filter(|moved| *moved > 0) else { return };
+        // Of a batch that begins before the position, not all is new.
+        let dead_lettered = dead_lettered.min(moved);
+        let filtered = filtered.min(moved - dead_lettered);
+        generation.account.filter(destination, filtered);
+        generation.account.dead_letter(destination, dead_lettered);
+        generation.account.acknowledge(destination, moved - filtered - dead_lettered);
+        *position = to;
+        generation.moved = true;
+        if !to.tail.is_tail(&generation.file, to.offset).unwrap_or(false) {
             generation.suspect.set(true);
         }
     }
@@ -123,6 +220,13 @@ impl Catalog {
     /// When the last scan began: what a restart must not take for older than it is.
     pub(crate) fn last_look(&self) -> Option<SystemTime> {
         self.last_look
+    }
+
+    /// What moved since the last save; `None` where only a whole checkpoint tells all that changed.
+    pub(crate) fn moves(&self) -> Option<Vec<Saved>> {
+        let moved = self.generations.values().filter(|generation| generation.moved);
+        (!self.rescanned)
+            .then(|| moved.map(|generation| generation.save(self.ledger.destinations())).collect())
     }
 
     /// What the checkpoint keeps.
@@ -167,27 +271,41 @@ impl Catalog {
     /// Looks only at files that are open already, which is enough after a write. False where it showed that a
     /// file was replaced, so that a whole [`scan`](Self::scan) is needed.
     pub(crate) fn refresh(&mut self) -> bool {
-        self.look_at_all().is_empty()
+        let share = LOOK_SHARE * u32::try_from(self.len()).unwrap_or(u32::MAX);
+        self.owes_look = self.looked.elapsed() < share;
+        let measures = self.owes_look;
+        if !measures {
+            self.looked = Instant::now();
+        }
+        let look = if measures { Generation::measure } else { Generation::glance };
+        self.look_at_all(look).is_empty()
     }
 
     /// Looks at everything: new files, renamed files, cut files, files that are gone.
     pub(crate) fn scan(&mut self) {
         let begun = SystemTime::now();
+        self.rescanned = true;
         let first = !std::mem::replace(&mut self.scanned, true);
         let mut listing = Listing::of(&self.sources);
         self.note_names(&listing.found);
-        let cut = self.look_at_all();
+        let cut = self.look_at_all(Generation::look);
+        (self.looked, self.owes_look) = (Instant::now(), false);
         // At every scan: a file may have been made, written and rotated since the last look, or be written to
         // after it was let go.
         listing.add_neighbours(&self.sources, &self.live_names(&listing.found));
         for id in cut {
             self.end(id, &listing.found);
         }
-        for file in &listing.found {
+        let followed: HashSet<Identity> = self.generations.values().map(|file| file.identity).collect();
+        for file in listing.found.iter().filter(|file| !followed.contains(&file.identity)) {
             self.admit(file);
         }
+        self.admit_held();
+        self.note_rotations(&listing.found);
         self.forget_deleted(&listing, first);
         self.unreadable.retain(|path| listing.found.iter().any(|file| file.path == *path));
+        self.remove_rotated();
+        self.limit_deleted();
         self.release();
         self.directories = listing.directories;
         self.last_look = Some(begun);
@@ -206,15 +324,17 @@ impl Catalog {
     }
 
     /// Looks at every followed file; returns those whose content was replaced.
-    fn look_at_all(&mut self) -> Vec<u64> {
+    fn look_at_all(&mut self, look: impl Fn(&mut Generation) -> io::Result<Look>) -> Vec<u64> {
         let mut replaced = Vec::new();
         for generation in self.generations.values_mut() {
-            match generation.look() {
+            match look(generation) {
                 Ok(Look::Replaced) => replaced.push(generation.id),
-                Ok(Look::Same | Look::Grown) => {}
-                Err(error) => {
-                    tracing::warn!("cannot look at {:?}: {}", generation.path, podkit_cli::chain(&error))
+                Ok(Look::Same | Look::Grown) if self.unreadable.is_empty() => {}
+                Ok(Look::Same | Look::Grown) => drop(self.unreadable.remove(&generation.path)),
+                Err(error) if self.unreadable.insert(generation.path.clone()) => {
+                    tracing::warn!("cannot look at {:?}: {}", generation.path, podkit_cli::chain(&error));
                 }
+                Err(_) => {}
             }
         }
         replaced
@@ -236,11 +356,15 @@ impl Catalog {
     fn forget_deleted(&mut self, listing: &Listing, first: bool) {
         let there: HashSet<Identity> = listing.found.iter().map(|file| file.identity).collect();
         self.foreign.retain(|identity, _| there.contains(identity));
+        self.forget_kept(&there);
         self.known.retain(|saved| {
             let is_there = there.contains(&Identity { device: saved.device, inode: saved.inode });
+            // Or it is there, and the config has left it out: should it come back, it is not read again.
+            let is_there =
+                is_there || std::fs::metadata(&saved.path).is_ok_and(|meta| meta.ino() == saved.inode);
             let was_looked_for = saved.path.parent().is_some_and(|dir| listing.directories.contains(dir));
             if first && !is_there && was_looked_for {
-                report_missing(saved);
+                self.ledger.disk.lost.add(report_missing(saved));
             }
             is_there || !was_looked_for
         });
@@ -276,6 +400,7 @@ impl Catalog {
                 generation.file = Rc::new(file);
                 generation.positions = positions;
                 generation.is_copy = true;
+                (generation.durable, generation.moved) = (0, true);
                 // What the copy holds is what there is to read, be it more or less than was seen of the original.
                 generation.size = generation.file.metadata().map_or(generation.size, |meta| meta.len());
                 generation.account.set_read(generation.size);
@@ -284,26 +409,24 @@ impl Catalog {
                 return;
             }
         }
-        match generation
-            .positions
-            .iter()
-            .map(|position| generation.size.saturating_sub(position.offset))
-            .max()
-        {
-            Some(lost @ 1..) => {
+        match generation.undelivered() {
+            0 => tracing::info!("{:?} was cut; reading it from its beginning", generation.name),
+            lost => {
+                self.ledger.disk.lost.add(lost);
                 tracing::warn!(
                     "{:?} was cut without a copy; {lost} bytes were not delivered",
                     generation.name
                 );
             }
-            _ => tracing::info!("{:?} was cut; reading it from its beginning", generation.name),
         }
         self.ledger.close(&generation.account);
     }
 
     /// Lets go of files that have no name of ours, get no more bytes, and are delivered to the end.
     fn release(&mut self) {
-        let is_done = |id: &u64| self.is_settled(*id) && self.get(*id).is_some_and(|file| !file.is_pending());
+        let is_done = |id: &u64| {
+            self.is_settled(*id) && self.get(*id).is_some_and(|file| !file.listed && !file.is_pending())
+        };
         for id in self.ids().into_iter().filter(is_done).collect::<Vec<_>>() {
             let Some(generation) = self.generations.remove(&id) else { continue };
             tracing::debug!("{:?} is read to its end; letting it go", generation.path);
@@ -315,11 +438,12 @@ impl Catalog {
     }
 }
 
-/// What the checkpoint speaks of and is not there any more at a restart.
-fn report_missing(saved: &Saved) {
+/// What the checkpoint speaks of and is not there any more at a restart; returns the bytes that are lost with it.
+fn report_missing(saved: &Saved) -> u64 {
     let reached = saved.positions.values().map(|position| position.offset).min().unwrap_or(0);
-    if reached < saved.size {
-        let lost = saved.size - reached;
+    let lost = saved.size.saturating_sub(reached);
+    if lost > 0 {
         tracing::warn!("{:?} is gone since the last run; {lost} of its bytes were not delivered", saved.path);
     }
+    lost
 }

@@ -11,8 +11,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The head grows to this many bytes: enough to get past a banner that each of an app's files starts with.
 const HEAD: usize = 1024;
-/// The bytes before a position that are remembered: a log line or two.
-const TAIL: u64 = 256;
 
 /// The hash of a few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +20,9 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// The bytes before a position that are remembered: a log line or two.
+    pub(crate) const TAIL: usize = 256;
+
     fn of(bytes: &[u8]) -> Self {
         // At most HEAD bytes come here.
         Self { length: u16::try_from(bytes.len()).unwrap_or(u16::MAX), hash: xxh3_64(bytes) }
@@ -45,11 +46,21 @@ impl Fingerprint {
 
     /// The last bytes before `position`.
     pub(crate) fn tail(file: &File, position: u64) -> io::Result<Self> {
-        let mut bytes = [0; TAIL as usize];
-        let start = position.saturating_sub(TAIL);
+        let mut bytes = [0; Self::TAIL];
+        let start = position.saturating_sub(Self::TAIL as u64);
         let wanted = usize::try_from(position - start).unwrap_or_default();
         let length = read_at_most(file, &mut bytes[..wanted], start)?;
         Ok(Self::of(&bytes[..length]))
+    }
+
+    /// The tail at the end of these bytes, which are all that a file has there, or as many as count.
+    pub(crate) fn tail_of(bytes: &[u8]) -> Self {
+        Self::of(&bytes[bytes.len().saturating_sub(Self::TAIL)..])
+    }
+
+    /// Whether these bytes end so.
+    pub(crate) fn is_tail_of(self, bytes: &[u8]) -> bool {
+        Self::tail_of(bytes).is(self)
     }
 
     /// Whether a file has these bytes before `position`.
@@ -60,6 +71,11 @@ impl Fingerprint {
     /// Equal, where nothing equals nothing whatever its hash is.
     fn is(self, other: Self) -> bool {
         self.length == other.length && (self.length == 0 || self.hash == other.hash)
+    }
+
+    /// Whether it has its whole length, so that it grows no more.
+    pub(crate) fn is_whole(self) -> bool {
+        usize::from(self.length) == HEAD
     }
 
     /// Whether there is nothing to compare yet.
@@ -113,5 +129,7 @@ mod tests {
         assert!(tail.is_tail(&file(&one), one.len() as u64).unwrap());
         assert!(!tail.is_tail(&file(&two), two.len() as u64).unwrap());
         assert!(!tail.is_tail(&file(&one), one.len() as u64 - 1).unwrap());
+        assert!(tail.is_tail_of(&one) && !tail.is_tail_of(&two) && !tail.is_tail_of(&one[1800..]));
+        assert_eq!(Fingerprint::tail(&file(b"short"), 5).unwrap(), Fingerprint::tail_of(b"short"));
     }
 }

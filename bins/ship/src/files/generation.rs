@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io;
+use std::io::{Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use crate::checkpoint::{Position, Saved};
 use crate::files::Fingerprint;
+use crate::files::space::BLOCK;
 use crate::ledger::Account;
 
 /// Where a file is stored: the same under every name.
@@ -32,6 +34,8 @@ impl From<&Metadata> for Identity {
 pub(crate) struct Generation {
     /// Counts up in the order of discovery.
     pub(crate) id: u64,
+    /// Tells it from every other generation of this pod and of all others, over restarts too.
+    pub(crate) key: u64,
     /// The source of the config that it belongs to.
     pub(crate) source: usize,
     /// The name it was first seen under: what a person calls the file.
@@ -43,11 +47,19 @@ pub(crate) struct Generation {
     pub(crate) file: Rc<File>,
     /// Its size at the last look.
     pub(crate) size: u64,
-    /// When its content or anything else of it changed, at the last look. Unlike the modification time nobody can
-    /// set it back (inode(7)).
-    pub(crate) changed: (i64, i64),
+    /// As it was when its content was last compared.
+    pub(crate) compared: Stamp,
+    /// As it was when it was last glanced at; `None` where it was only measured since.
+    pub(crate) seen: Option<Stamp>,
+    /// The file system's unit.
+    pub(crate) block: u64,
+    /// Its names in the file system, and what it holds on disk, at the last look.
+    pub(crate) links: u64,
+    pub(crate) on_disk: u64,
     /// Whether the last scan found it under a name that the patterns cover.
     pub(crate) listed: bool,
+    /// Whether that name, or the neighbour's that it has now, is one that a rotation gave it.
+    pub(crate) rotated: bool,
     /// What was read or acknowledged is not what the file holds: the next look must compare the content.
     pub(crate) suspect: Cell<bool>,
     /// The file that was seen to be its copy while both were there.
@@ -58,12 +70,24 @@ pub(crate) struct Generation {
     pub(crate) grown: Instant,
     /// One for each destination.
     pub(crate) positions: Vec<Position>,
+    /// Whether a position moved since the last save.
+    pub(crate) moved: bool,
+    /// Up to here the saved positions of all destinations go: what lies before is read by nobody again.
+    pub(crate) durable: u64,
+    /// Up to here its beginning is freed.
+    pub(crate) punched: u64,
     pub(crate) account: Arc<Account>,
 }
 
-/// The time of the last change, in seconds and nanoseconds.
-pub(crate) fn changed(meta: &Metadata) -> (i64, i64) {
-    (meta.ctime(), meta.ctime_nsec())
+/// A file's size, and when its content or anything else of it changed, in seconds and nanoseconds. Unlike the
+/// modification time nobody can set that back (inode(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(u64, i64, i64);
+
+impl From<&Metadata> for Stamp {
+    fn from(meta: &Metadata) -> Self {
+        Self(meta.len(), meta.ctime(), meta.ctime_nsec())
+    }
 }
 
 /// What a look at an open file told.
@@ -83,33 +107,96 @@ impl Generation {
         self.positions.iter().copied().max_by_key(|position| position.offset).unwrap_or_default()
     }
 
+    /// The most bytes that a destination still waits for.
+    pub(crate) fn undelivered(&self) -> u64 {
+        let wanting = self.positions.iter().map(|position| self.size.saturating_sub(position.offset));
+        wanting.max().unwrap_or(0)
+    }
+
     /// Whether a destination still waits for bytes.
     pub(crate) fn is_pending(&self) -> bool {
         self.positions.iter().any(|position| position.offset < self.size)
     }
 
+    /// Whether every byte is acknowledged everywhere, and the positions that say so are on disk.
+    pub(crate) fn is_done(&self) -> bool {
+        self.durable >= self.size
+    }
+
+    /// Whether no name leads to it any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.links == 0
+    }
+
+    /// Asks only for the size of the open file, by a seek: half the price of a glance, but it does not see a rewrite
+    /// of the same length. Whatever else than growth there is, is [glanced](Self::glance) at.
+    pub(crate) fn measure(&mut self) -> io::Result<Look> {
+        let size = (&*self.file).seek(SeekFrom::End(0))?;
+        if self.suspect.get() || size < self.size || !self.head.is_whole() {
+            return self.glance();
+        }
+        if size == self.size {
+            return Ok(Look::Same);
+        }
+        self.seen = None;
+        self.grow(size);
+        Ok(Look::Grown)
+    }
+
+    /// Asks for the size and the time of the last change. Growth is believed, once the fingerprint has its whole
+    /// length: the reader compares before it reads, and each scan does. Anything else is [compared](Self::look).
+    pub(crate) fn glance(&mut self) -> io::Result<Look> {
+        let meta = self.file.metadata()?;
+        let is_suspect = self.suspect.get();
+        if self.seen == Some(Stamp::from(&meta)) && !is_suspect {
+            return Ok(Look::Same);
+        }
+        // Where the size was asked for in between, the time of that change is learnt only now.
+        let has_grown = meta.len() > self.size || (meta.len() == self.size && self.seen.is_none());
+        if !has_grown || !self.head.is_whole() || is_suspect {
+            return self.look_with(&meta);
+        }
+        self.note(&meta);
+        Ok(Look::Grown)
+    }
+
     /// Looks at the open file: its size, and whether its content is still the one that was followed.
     pub(crate) fn look(&mut self) -> io::Result<Look> {
         let meta = self.file.metadata()?;
-        let (size, changed) = (meta.len(), changed(&meta));
-        if size == self.size && changed == self.changed && !self.suspect.take() {
+        self.look_with(&meta)
+    }
+
+    fn look_with(&mut self, meta: &Metadata) -> io::Result<Look> {
+        let is_suspect = self.suspect.take();
+        if Stamp::from(meta) == self.compared && !is_suspect {
             return Ok(Look::Same);
         }
         let furthest = self.furthest();
         let head = self.head.grown(&self.file)?;
-        let (Some(head), true) = (head, size >= furthest.offset) else { return Ok(Look::Replaced) };
+        let (Some(head), true) = (head, meta.len() >= furthest.offset) else { return Ok(Look::Replaced) };
         if !furthest.tail.is_tail(&self.file, furthest.offset)? {
             return Ok(Look::Replaced);
         }
-        let has_grown = size != self.size || head != self.head;
+        let has_grown = meta.len() != self.size || head != self.head;
+        self.head = head;
+        self.compared = Stamp::from(meta);
+        self.note(meta);
+        Ok(if has_grown { Look::Grown } else { Look::Same })
+    }
+
+    fn note(&mut self, meta: &Metadata) {
+        self.grow(meta.len());
+        self.seen = Some(Stamp::from(meta));
+        self.links = meta.nlink();
+        self.on_disk = meta.blocks() * BLOCK;
+    }
+
+    fn grow(&mut self, size: u64) {
         if size > self.size {
             self.grown = Instant::now();
         }
-        self.head = head;
         self.size = size;
-        self.changed = changed;
         self.account.set_read(size);
-        Ok(if has_grown { Look::Grown } else { Look::Same })
     }
 
     /// Whether bytes that were just read belong to this generation still: a truncation may have come in between.
@@ -149,6 +236,7 @@ impl Generation {
             path: self.path.clone(),
             device: self.identity.device,
             inode: self.identity.inode,
+            key: self.key,
             size: self.size,
             head: self.head,
             positions,

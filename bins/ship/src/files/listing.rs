@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -41,7 +42,7 @@ impl Listing {
                 listing.directories.extend(expansion.directories);
                 for path in expansion.paths.into_iter().filter(|path| !config.excludes(path)) {
                     // A link's file is written to in another directory.
-                    if path.is_symlink()
+                    if expansion.links.contains(&path)
                         && let Ok(target) = path.canonicalize()
                     {
                         listing.directories.extend(target.parent().map(Path::to_owned));
@@ -95,6 +96,16 @@ fn look(source: usize, path: PathBuf, listed: bool, seen: &mut HashSet<Identity>
 
 /// Whether `path` is in the directory of `live` under a name that a rotation of it makes.
 pub(crate) fn is_neighbour(path: &Path, live: &Path) -> bool {
-    let (Some(name), Some(live_name)) = (path.file_name(), live.file_name()) else { return false };
-    path.parent() == live.parent() && is_rotation_of(&name.to_string_lossy(), &live_name.to_string_lossy())
+    // What a rotation appends has no slash in it, so whole paths compare as names do; the bytes come first, since
+    // a new file is compared with each that is followed.
+    path.as_os_str().as_bytes().starts_with(live.as_os_str().as_bytes())
+        && is_rotation_of(&path.to_string_lossy(), &live.to_string_lossy())
+}
+
+/// Whether a path is what a rotation makes of one of others in the same directory.
+pub(crate) fn is_rotation_among(path: &Path, live: &HashSet<&Path>) -> bool {
+    let Some(text) = path.to_str() else { return false };
+    let from = text.rfind('/').map_or(0, |slash| slash + 1);
+    let ends = text[from..].match_indices(['.', '-', '_']).map(|(at, _)| &text[..from + at]);
+    ends.filter(|name| is_rotation_of(text, name)).any(|name| live.contains(Path::new(name)))
 }

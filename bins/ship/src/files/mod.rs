@@ -11,12 +11,16 @@ mod admission;
 mod catalog;
 mod fingerprint;
 mod generation;
+mod key;
 mod listing;
 mod pattern;
+mod space;
+mod volume;
 mod watch;
 
-pub(crate) use catalog::Catalog;
+pub(crate) use catalog::{Catalog, Held};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use generation::Generation;
 pub(crate) use pattern::{Exclude, Include};
+pub(crate) use space::skip_hole;
 pub(crate) use watch::{Wake, Watch};

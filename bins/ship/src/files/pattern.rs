@@ -92,6 +92,8 @@ impl Include {
 #[derive(Debug, Default)]
 pub(crate) struct Expansion {
     pub(crate) paths: BTreeSet<PathBuf>,
+    /// Those of the paths that are symbolic links.
+    pub(crate) links: BTreeSet<PathBuf>,
     pub(crate) directories: BTreeSet<PathBuf>,
 }
 
@@ -117,6 +119,9 @@ fn walk(dir: &Path, parts: &[Part], depth: usize, found: &mut Expansion) {
             }
             Part::Name(pattern) if pattern.matches_with(&name, OPTIONS) => {
                 if rest.is_empty() {
+                    if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                        found.links.insert(entry.path());
+                    }
                     found.paths.insert(entry.path());
                 } else if entry.path().is_dir() {
                     walk(&entry.path(), rest, depth + 1, found);

@@ -1,78 +1,90 @@
-//! Records on their way to one destination, and which bytes of which files they stand for.
-
-use std::time::Instant;
+//! Events on their way to one destination, and which bytes of which files they stand for.
 
 use crate::checkpoint::Position;
-use crate::config::BatchLimits;
 
-/// Records that are sent and acknowledged together.
-#[derive(Debug)]
+/// Events that are read, sent and acknowledged together.
+#[derive(Debug, Default)]
 pub(crate) struct Batch {
-    limits: BatchLimits,
-    /// As many lines as the backend is known to take; at most those of the limits.
-    accepted: usize,
-    /// One record a line.
-    pub(crate) body: Vec<u8>,
-    pub(crate) lines: usize,
+    /// What the destination's format made of each event, one after the other.
+    pub(crate) chunks: Vec<u8>,
+    pub(crate) items: Vec<Item>,
     pub(crate) spans: Vec<Span>,
-    first: Option<Instant>,
 }
 
-/// Bytes of a generation, from where the last span or the acknowledged position ends.
+/// One event of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) generation: u64,
+    /// Where the event begins in its file.
+    pub(crate) offset: u64,
+    /// How many of the file's bytes it takes.
+    pub(crate) length: u32,
+    /// Where its chunk ends; it begins where the last one ends.
+    pub(crate) end: u32,
+    /// The group of the format that its chunk belongs to.
+    pub(crate) group: u32,
+    /// It goes on in the next event.
+    pub(crate) split: bool,
+}
+
+/// Bytes of a generation, read one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) generation: u64,
+    /// The generation's, which may be let go before the batch is answered.
+    pub(crate) key: u64,
     pub(crate) to: Position,
+    /// Bytes of events that the source's filters hold back.
+    pub(crate) filtered: u64,
 }
 
 impl Batch {
-    pub(crate) fn new(limits: BatchLimits) -> Self {
-        Self { limits, accepted: limits.lines, body: Vec::new(), lines: 0, spans: Vec::new(), first: None }
-    }
-
+    /// Whether it neither has events nor moves a position.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lines == 0
+        self.spans.is_empty()
     }
 
-    /// Whether a limit is reached other than the age.
-    pub(crate) fn is_full(&self) -> bool {
-        self.body.len() >= self.limits.size || self.lines >= self.accepted
-    }
-
-    /// When the first record becomes too old to wait for more; `None` while there is none.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.first.map(|first| first + self.limits.age)
-    }
-
-    /// Counts a record that was appended to the body.
-    pub(crate) fn count(&mut self) {
-        self.lines += 1;
-        self.first.get_or_insert_with(Instant::now);
+    /// Adds an event whose chunk was appended to `chunks`.
+    pub(crate) fn push(&mut self, generation: u64, offset: u64, length: usize, group: u32, split: bool) {
+        self.items.push(Item {
+            generation,
+            offset,
+            // A line is at most 64 MiB, and a batch not much more than that.
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+            end: u32::try_from(self.chunks.len()).unwrap_or(u32::MAX),
+            group,
+            split,
+        });
     }
 
     /// Notes how far a generation has been read.
-    pub(crate) fn cover(&mut self, generation: u64, to: Position) {
+    pub(crate) fn cover(&mut self, generation: u64, key: u64, to: Position, filtered: u64) {
         match self.spans.iter_mut().find(|span| span.generation == generation) {
-            Some(span) => span.to = to,
-            None => self.spans.push(Span { generation, to }),
+            Some(span) => {
+                span.to = to;
+                span.filtered += filtered;
+            }
+            None => self.spans.push(Span { generation, key, to, filtered }),
         }
+    }
+
+    /// The key of the generation that an event is of.
+    pub(crate) fn key(&self, item: usize) -> u64 {
+        let generation = self.items[item].generation;
+        self.spans.iter().find(|span| span.generation == generation).map_or(0, |span| span.key)
+    }
+
+    /// What the format made of an event, with its group.
+    pub(crate) fn chunk(&self, item: usize) -> (u32, &[u8]) {
+        let start = item.checked_sub(1).map_or(0, |before| self.items[before].end);
+        let Item { end, group, .. } = self.items[item];
+        (group, &self.chunks[start as usize..end as usize])
     }
 
     /// Empties it for the next use; the memory is kept.
     pub(crate) fn clear(&mut self) {
-        self.body.clear();
-        self.lines = 0;
+        self.chunks.clear();
+        self.items.clear();
         self.spans.clear();
-        self.first = None;
-    }
-
-    /// The backend refused this batch as too large: the next one has half its lines.
-    pub(crate) fn shrink(&mut self) {
-        self.accepted = (self.lines / 2).max(1);
-    }
-
-    /// The backend took this batch: the next one may have some more lines, up to the limit.
-    pub(crate) fn grow(&mut self) {
-        self.accepted = (self.accepted + self.accepted.div_ceil(8)).min(self.limits.lines);
     }
 }

@@ -1,173 +1,185 @@
 //! One destination's view of all files: how far each is read, and the next batch from there.
 
-use std::collections::HashMap;
-use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::time::SystemTime;
+use std::collections::{HashMap, HashSet};
+use std::time::{Instant, SystemTime};
 
 use crate::checkpoint::Position;
-use crate::files::{Catalog, Fingerprint, Generation};
+use crate::config::Source;
+use crate::delivery::{AnyFormat, Format as _};
+use crate::event::Time;
+use crate::files::{Catalog, Generation};
+use crate::filter::Filter;
 use crate::reading::batch::Batch;
-use crate::reading::lines;
-use crate::reading::record::Shape;
-
-/// Read at once: large enough that the cost of a read call does not show.
-const CHUNK: usize = 64 << 10;
-/// Taken from one file before the next has its turn, so that a busy file does not starve the others.
-const TURN: usize = 4 * CHUNK;
+use crate::reading::filling::{Filled, Filling, Limits};
+use crate::reading::group::Rest;
+use crate::reading::tell::{Teller, origin};
+use crate::reading::turn::{BUFFER, Cursor, QUIET, Rules, Turn};
 
 /// How far one destination has read, ahead of what it has acknowledged.
 pub(crate) struct Reader {
     destination: usize,
+    /// What is read, and before it the bytes that tell whether it goes on from where the cursor is.
     buffer: Vec<u8>,
+    sources: Vec<Rules>,
     cursors: HashMap<u64, Cursor>,
     /// The generation that had the last turn.
     last: u64,
+    /// When a group that is held back will be whole, or a rate allows the next event.
+    held_until: Option<Instant>,
 }
 
-struct Cursor {
-    offset: u64,
-    /// The bytes before the offset, as they were read.
-    tail: Fingerprint,
-    /// The file's size when only a partial line was left: nothing to do until it is another.
-    partial_at: Option<u64>,
-    shape: Shape,
-}
-
-/// How a fill ended.
-#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
-pub(crate) struct Filled {
-    pub(crate) lines: u64,
-    pub(crate) split: u64,
-    pub(crate) invalid_utf8: u64,
-    /// A file is not what it was: the catalog should look again.
-    pub(crate) replaced: bool,
+/// What can be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) bytes: u64,
 }
 
 impl Reader {
-    pub(crate) fn new(destination: usize) -> Self {
-        Self { destination, buffer: vec![0; CHUNK], cursors: HashMap::new(), last: 0 }
+    pub(crate) fn new(destination: usize, sources: &[Source]) -> Self {
+        let rules = |source: &Source| Rules {
+            grouper: source.grouper(),
+            teller: Teller::new(source),
+            filter: Filter::new(&source.filters.rules),
+            paused_until: None,
+        };
+        Self {
+            destination,
+            buffer: vec![0; BUFFER],
+            sources: sources.iter().map(rules).collect(),
+            cursors: HashMap::new(),
+            last: 0,
+            held_until: None,
+        }
     }
 
-    /// Goes back to what is acknowledged: the batch that was read is given up.
-    pub(crate) fn rewind(&mut self) {
-        self.cursors.clear();
+    /// How much there is to read in the files that are not `busy`.
+    pub(crate) fn unread(&mut self, catalog: &Catalog, busy: &HashSet<u64>, finishing: bool) -> Unread {
+        let now = Instant::now();
+        let mut bytes = 0;
+        let mut held_until: Option<Instant> = None;
+        for generation in catalog.all().filter(|generation| !busy.contains(&generation.id)) {
+            let paused = self.sources[generation.source].paused_until;
+            if let Some(until) = paused.filter(|until| *until > now && !finishing) {
+                held_until = Some(held_until.map_or(until, |held| held.min(until)));
+                continue;
+            }
+            let Some(cursor) = self.cursors.get(&generation.id) else {
+                let from = generation.positions[self.destination].offset;
+                bytes += generation.size.saturating_sub(from);
+                continue;
+            };
+            let left = generation.size.saturating_sub(cursor.offset);
+            let is_partial = cursor.partial_at == Some(generation.size)
+                && !finishing
+                && !(left > 0 && catalog.is_settled(generation.id));
+            match cursor.held_until.filter(|_| is_partial) {
+                None if is_partial => {}
+                Some(until) if until > now => {
+                    held_until = Some(held_until.map_or(until, |held| held.min(until)));
+                }
+                _ => bytes += left,
+            }
+        }
+        self.held_until = held_until;
+        Unread { bytes }
     }
 
-    /// Reads until the batch is full or nothing whole is left. `finishing` takes partial lines too.
-    pub(crate) fn fill(&mut self, catalog: &Catalog, batch: &mut Batch, finishing: bool) -> Filled {
-        let mut filled = Filled::default();
+    /// When something that [`unread`](Self::unread) did not count can be read without a change of the files.
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        self.held_until
+    }
+
+    /// Reads until the batch is full or nothing whole is left. In a hurry groups are taken as whole; `finishing`
+    /// takes partial lines too.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what differs from fill to fill; a struct would only rename it"
+    )]
+    pub(crate) fn fill(
+        &mut self,
+        catalog: &Catalog,
+        format: &mut AnyFormat,
+        batch: &mut Batch,
+        limits: Limits,
+        busy: &HashSet<u64>,
+        hurried: bool,
+        finishing: bool,
+    ) -> Filled {
+        let mut filling = Filling {
+            format,
+            batch,
+            limits,
+            is_finishing: finishing,
+            is_hurried: hurried,
+            now: Instant::now(),
+            time: Time::from(SystemTime::now()),
+            filled: Filled::default(),
+            passed: 0,
+        };
+        filling.format.read_at(filling.time);
         self.cursors.retain(|id, _| catalog.get(*id).is_some());
         let mut ids = catalog.ids();
+        ids.retain(|id| !busy.contains(id));
         let next = ids.partition_point(|id| *id <= self.last);
         ids.rotate_left(next);
-        let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        while !batch.is_full() && !ids.is_empty() {
+        while !filling.is_over() && !ids.is_empty() {
             ids.retain(|id| {
                 let Some(generation) = catalog.get(*id) else { return false };
-                if batch.is_full() {
+                if filling.is_over() {
                     return true;
                 }
                 self.last = *id;
-                let at_end = finishing || catalog.is_settled(*id);
-                let shape = || {
-                    let source = catalog.source(generation);
-                    Shape::new(source.format, &generation.name.to_string_lossy(), &source.fields)
-                };
-                let max_line = catalog.source(generation).max_line;
-                match self.turn(generation, shape, max_line, batch, at_end, &timestamp, &mut filled) {
-                    Ok(more) => more,
-                    Err(error) => {
-                        tracing::warn!("cannot read {:?}: {}", generation.path, podkit_cli::chain(&error));
-                        false
-                    }
-                }
+                self.turn(catalog, generation, &mut filling)
             });
         }
-        filled
+        if self.buffer.len() > BUFFER {
+            // Long lines are rare, and each destination has a buffer.
+            self.buffer.truncate(BUFFER);
+            self.buffer.shrink_to_fit();
+        }
+        filling.filled
     }
 
     /// One generation's turn; true if it has more to read.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what differs from turn to turn; a struct would only rename it"
-    )]
-    fn turn(
-        &mut self,
-        generation: &Generation,
-        shape: impl FnOnce() -> Shape,
-        max_line: usize,
-        batch: &mut Batch,
-        at_end: bool,
-        timestamp: &str,
-        filled: &mut Filled,
-    ) -> io::Result<bool> {
+    fn turn(&mut self, catalog: &Catalog, generation: &Generation, filling: &mut Filling<'_>) -> bool {
+        let source = catalog.source(generation);
+        let rules = &mut self.sources[generation.source];
+        if rules.paused_until.is_some_and(|until| until > filling.now) && !filling.is_finishing {
+            return false;
+        }
+        let rest = if filling.is_finishing || catalog.is_settled(generation.id) {
+            Rest::End
+        } else if filling.is_hurried || generation.grown.elapsed() >= QUIET {
+            Rest::Quiet
+        } else {
+            Rest::Open
+        };
         let acknowledged = generation.positions[self.destination];
         let cursor = self.cursors.entry(generation.id).or_insert_with(|| Cursor {
             offset: acknowledged.offset,
             tail: acknowledged.tail,
             partial_at: None,
-            shape: shape(),
+            held_until: None,
+            is_failing: false,
+            prepared: filling.format.prepare(&origin(generation, source)),
         });
         let start = cursor.offset;
-        let mut more = false;
-        let mut replaced = false;
-        while cursor.offset < generation.size && (at_end || cursor.partial_at != Some(generation.size)) {
-            let length = generation.file.read_at(&mut self.buffer, cursor.offset)?;
-            let read_to = cursor.offset + length as u64;
-            // A truncation may have come after the last look: these bytes would be another content's. A short
-            // read before the known end is one, too.
-            let is_short = length < self.buffer.len() && read_to < generation.size;
-            if is_short
-                || !generation.still_holds(read_to)?
-                || !cursor.tail.is_tail(&generation.file, cursor.offset)?
-            {
-                replaced = true;
-                break;
-            }
-            let bytes = &self.buffer[..length];
-            let mut taken = 0;
-            while !batch.is_full() {
-                let last_bytes = at_end && read_to >= generation.size;
-                let Some(piece) = lines::next(&bytes[taken..], max_line, last_bytes) else { break };
-                let notes = cursor.shape.write(piece.text, piece.split, timestamp, &mut batch.body);
-                batch.count();
-                filled.lines += 1;
-                filled.split += u64::from(piece.split);
-                filled.invalid_utf8 += u64::from(notes.invalid_utf8);
-                taken += piece.taken;
-            }
-            if taken > 0 {
-                cursor.offset += taken as u64;
-                cursor.tail = Fingerprint::tail(&generation.file, cursor.offset)?;
-            }
-            if batch.is_full() {
-                more = true;
-                break;
-            }
-            if taken == 0 {
-                if read_to >= generation.size {
-                    cursor.partial_at = Some(generation.size);
-                    break;
-                }
-                // A line longer than the buffer, which grows up to the longest line that is taken whole.
-                self.buffer.resize((self.buffer.len() * 2).min(max_line + CHUNK), 0);
-            } else if cursor.offset - start >= TURN as u64 {
-                more = true;
-                break;
-            }
-        }
+        let mut turn = Turn { rules, cursor, source, generation, rest, start, filtered: 0, replaced: false };
+        let outcome = turn.read(&mut self.buffer, filling);
+        let Turn { cursor, filtered, replaced, .. } = turn;
         if cursor.offset > start {
-            batch.cover(generation.id, Position { offset: cursor.offset, tail: cursor.tail });
+            let to = Position { offset: cursor.offset, tail: cursor.tail };
+            filling.batch.cover(generation.id, generation.key, to, filtered);
         }
+        cursor.note_failure(outcome.as_ref().err(), &generation.path);
         if replaced {
             // What was read stays in the batch; what comes next is read from where the catalog says.
             generation.suspect.set(true);
-            filled.replaced = true;
+            filling.filled.replaced = true;
             if cursor.offset == start {
                 self.cursors.remove(&generation.id);
             }
         }
-        Ok(more)
+        outcome.unwrap_or(false)
     }
 }

@@ -48,6 +48,24 @@ fn bad_flags_are_refused_with_the_fix() {
 }
 
 #[test]
+fn many_destinations_share_the_memory_by_smaller_batches() {
+    let to: Vec<String> = (1..=6).map(|number| format!("--to=http://sink-{number}/")).collect();
+    let finished = minimal().arg("check").args(to).args(["--memory", "14MiB"]).expect_exit(0);
+    // With stdout they are seven, and each has four buffers.
+    let _ = finished.expect_stdout("size: 512KiB");
+}
+
+#[test]
+fn the_config_in_the_readme_is_valid() {
+    let volume = Volume::new();
+    let readme = include_str!("../../README.md");
+    let (_, yaml) = readme.split_once("```yaml\n").unwrap();
+    volume.write("ship.yaml", yaml.split_once("```").unwrap().0);
+    let run = pod("ship").arg("check").arg("--config").arg(volume.file("ship.yaml"));
+    let _ = run.env("POD_NAME", "shop-0").env("POD_NAMESPACE", "shop").expect_exit(0);
+}
+
+#[test]
 fn what_is_required_is_named() {
     let finished = pod("ship").expect_exit(64);
     let _ = finished

@@ -3,27 +3,28 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Catalog;
 use crate::checkpoint::{Position, Saved};
-use crate::config::Start;
+use crate::config::{Reclaim, Start};
 use crate::files::Fingerprint;
 use crate::files::admission::{holds, is_copy_of, is_saved, open};
-use crate::files::generation::{Generation, Identity, changed};
+use crate::files::generation::{Generation, Identity, Stamp};
 use crate::files::listing::{Found, is_neighbour};
+use crate::files::space::{BLOCK, punched};
 
 /// File times have the coarse clock of the kernel (a tick, 10 ms at most); a file this much "older" may be newer.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
 impl Catalog {
-    /// Takes a file in, unless it is followed already or not ours.
+    /// Takes a file in that is not followed yet, unless it is not ours.
     pub(super) fn admit(&mut self, found: &Found) {
-        let is_followed = self.generations.values().any(|generation| generation.identity == found.identity);
         let is_foreign = || self.foreign.get(&found.identity) == Some(&found.modified);
-        if is_followed || (!found.listed && is_foreign()) {
+        if !found.listed && is_foreign() {
             return;
         }
         match self.try_admit(found) {
@@ -44,6 +45,34 @@ impl Catalog {
         }
     }
 
+    /// Goes on with what the catalog before this one had open and no name led to: what is deleted, or renamed to where
+    /// nobody looks, is not delivered yet.
+    pub(super) fn admit_held(&mut self) {
+        for held in std::mem::take(&mut self.held) {
+            if let Some(followed) = self.generations.values_mut().find(|file| file.key == held.key) {
+                followed.is_copy = held.is_copy;
+                continue;
+            }
+            let Some(index) = self.known.iter().position(|saved| saved.key == held.key) else { continue };
+            let saved = &self.known[index];
+            // What the new config does not cover, and what was cut just now, is not gone on with.
+            let source = self.sources.iter().position(|source| source.covers(&saved.name));
+            let is_whole = holds(saved.head, saved.positions.values(), &held.file).unwrap_or(false);
+            let (Some(source), true, Ok(meta)) = (source, is_whole, held.file.metadata()) else { continue };
+            let saved = self.known.swap_remove(index);
+            let found = Found {
+                source,
+                path: saved.path.clone(),
+                identity: Identity::from(&meta),
+                modified: meta.modified().ok(),
+                listed: false,
+            };
+            if let Err(error) = self.resume(&found, held.file, &saved, held.is_copy) {
+                tracing::warn!("cannot go on with {:?}: {}", saved.path, podkit_cli::chain(&error));
+            }
+        }
+    }
+
     fn try_admit(&mut self, found: &Found) -> io::Result<()> {
         if self.generations.len() >= self.max_files {
             let limit = format!(
@@ -60,7 +89,7 @@ impl Catalog {
         }
         if let Some(index) = self.known_as(found, &file)? {
             let saved = self.known.swap_remove(index);
-            return self.resume(found, file, &saved);
+            return self.resume(found, Rc::new(file), &saved, false);
         }
         for generation in self.generations.values_mut() {
             // If it was cut since this scan looked at it, the next scan finds the copy for it.
@@ -86,7 +115,8 @@ impl Catalog {
         let offset = if skips { meta.len() } else { 0 };
         let position = Position { offset, tail: Fingerprint::tail(&file, offset)? };
         let positions = vec![position; self.ledger.destinations().len()];
-        let generation = self.insert(found, self.live_name(found), file, positions)?;
+        let key = self.keys.next(found.identity);
+        let generation = self.insert(found, self.live_name(found), Rc::new(file), positions, key)?;
         for destination in 0..generation.positions.len() {
             generation.account.filter(destination, offset);
         }
@@ -129,11 +159,14 @@ impl Catalog {
         names.into_iter().find(is_live).unwrap_or(&found.path).to_owned()
     }
 
-    fn resume(&mut self, found: &Found, file: File, saved: &Saved) -> io::Result<()> {
+    fn resume(&mut self, found: &Found, file: Rc<File>, saved: &Saved, is_copy: bool) -> io::Result<()> {
         let destinations = self.ledger.destinations();
         let positions: Vec<Position> =
             destinations.iter().map(|name| saved.positions.get(name).copied().unwrap_or_default()).collect();
-        let generation = self.insert(found, saved.name.clone(), file, positions)?;
+        let durable = positions.iter().map(|position| position.offset).min().unwrap_or(0);
+        let key = if saved.key == 0 { self.keys.next(found.identity) } else { saved.key };
+        let generation = self.insert(found, saved.name.clone(), file, positions, key)?;
+        (generation.durable, generation.is_copy) = (durable, is_copy);
         for (destination, position) in generation.positions.iter().enumerate() {
             generation.account.acknowledge(destination, position.offset);
         }
@@ -144,9 +177,10 @@ impl Catalog {
         &mut self,
         found: &Found,
         name: PathBuf,
-        file: File,
+        file: Rc<File>,
         positions: Vec<Position>,
-    ) -> io::Result<&Generation> {
+        key: u64,
+    ) -> io::Result<&mut Generation> {
         let meta = file.metadata()?;
         let head = Fingerprint::head(&file)?;
         let Identity { device, inode } = found.identity;
@@ -156,22 +190,34 @@ impl Catalog {
         tracing::info!("following {:?} from byte {from}", found.path);
         let id = self.next_id;
         self.next_id += 1;
+        self.unsaved = true;
+        let punches = matches!(self.sources[found.source].reclaim, Reclaim::Punch { .. });
+        let punched = if punches { punched(&file, meta.len()) } else { 0 };
         let generation = Generation {
             id,
+            key,
             source: found.source,
             name,
             path: found.path.clone(),
             identity: found.identity,
             head,
-            file: Rc::new(file),
+            file,
             size: meta.len(),
-            changed: changed(&meta),
+            compared: Stamp::from(&meta),
+            seen: Some(Stamp::from(&meta)),
+            block: meta.blksize(),
+            links: meta.nlink(),
+            on_disk: meta.blocks() * BLOCK,
             listed: found.listed,
+            rotated: false,
             suspect: Cell::new(false),
             copy: None,
             is_copy: false,
             grown: Instant::now(),
             positions,
+            moved: true,
+            durable: 0,
+            punched,
             account,
         };
         Ok(self.generations.entry(id).or_insert(generation))

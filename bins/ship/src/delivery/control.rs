@@ -1,0 +1,120 @@
+//! What the main loop tells the pipelines, and hears from them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tokio::sync::{Notify, watch};
+
+/// One for all pipelines.
+pub(crate) struct Control {
+    /// The files have changed, or the rules have.
+    news: watch::Sender<()>,
+    /// Something was acknowledged.
+    progress: watch::Sender<()>,
+    /// A reader saw that a file is not what it was.
+    replaced: Notify,
+    /// The end: no waiting for a batch to fill, and partial lines are lines.
+    finishing: Cell<bool>,
+    /// The end has begun: who waits to try again tries now.
+    ending: Notify,
+    /// Nothing more is read under this config.
+    resting: watch::Sender<bool>,
+    /// How many flushes wait: no waiting for a batch to fill.
+    flushing: Cell<usize>,
+}
+
+impl Control {
+    pub(crate) fn new() -> Self {
+        Self {
+            news: watch::Sender::new(()),
+            progress: watch::Sender::new(()),
+            replaced: Notify::new(),
+            finishing: Cell::new(false),
+            ending: Notify::new(),
+            resting: watch::Sender::new(false),
+            flushing: Cell::new(0),
+        }
+    }
+
+    /// Tells the pipelines to look at the catalog again.
+    pub(crate) fn tell(&self) {
+        self.news.send_replace(());
+    }
+
+    /// Hears of each [`tell`](Self::tell) from now on.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// Begins the end.
+    pub(crate) fn finish(&self) {
+        self.finishing.set(true);
+        self.ending.notify_waiters();
+        self.tell();
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.get()
+    }
+
+    /// Returns when the end begins.
+    pub(crate) async fn ending(&self) {
+        self.ending.notified().await;
+    }
+
+    /// Ends the pipelines when what is on its way is acknowledged.
+    pub(crate) fn rest(&self) {
+        self.resting.send_replace(true);
+    }
+
+    pub(crate) fn is_resting(&self) -> bool {
+        *self.resting.borrow()
+    }
+
+    /// Returns when the pipelines are to end.
+    pub(crate) async fn resting(&self) {
+        // The sender is in `self`, so the channel is never closed while this waits.
+        let _ = self.resting.subscribe().wait_for(|resting| *resting).await;
+    }
+
+    /// Sends what there is without waiting for more, for as long as the guard lives.
+    pub(crate) fn hurry(self: &Rc<Self>) -> Hurry {
+        self.flushing.set(self.flushing.get() + 1);
+        self.tell();
+        Hurry(Rc::clone(self))
+    }
+
+    /// Whether there is no time to wait for batches to fill.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.finishing.get() || self.flushing.get() > 0
+    }
+
+    /// Something was acknowledged.
+    pub(crate) fn progressed(&self) {
+        self.progress.send_replace(());
+    }
+
+    /// Hears of each acknowledgement from now on.
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
+    }
+
+    /// A reader saw that a file is not what it was.
+    pub(crate) fn suspect(&self) {
+        self.replaced.notify_one();
+    }
+
+    /// Returns when a reader has seen that a file is not what it was.
+    pub(crate) async fn replaced(&self) {
+        self.replaced.notified().await;
+    }
+}
+
+/// Keeps the pipelines from waiting for batches to fill.
+pub(crate) struct Hurry(Rc<Control>);
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.0.flushing.set(self.0.flushing.get() - 1);
+    }
+}
