@@ -15,6 +15,13 @@ fn bad_flags_are_refused_with_the_fix() {
     for (args, message, hint) in [
         (&["--batch-age", "5"][..], "--batch-age: \"5\" has no unit", "hint: write a duration like"),
         (&["--memory", "16"], "--memory: \"16\" has no unit", "hint: write a size like"),
+        (&["--batch-size", "0B"], "--batch-size: 0B is not between 1B and 256MiB", "hint: backends take"),
+        (&["--batch-size", "8589934591GiB"], "--batch-size: 8589934591GiB is not between", ""),
+        (
+            &["--to", "file:/tmp/podkit-none/out.log"],
+            "--to: file:/tmp/podkit-none/out.log is a file that `include` finds",
+            "hint: write to another directory",
+        ),
         (&["--memory", "1MiB"], "--memory: 1MiB is too small for 1 destination", "hint: give at least 4MiB"),
         (&["--compression", "gzp"], "--compression: \"gzp\" is not one of", "hint: did you mean `gzip`?"),
         (
@@ -22,11 +29,7 @@ fn bad_flags_are_refused_with_the_fix() {
             "unexpected argument '--includ' found",
             "hint: a similar argument exists: '--include'",
         ),
-        (
-            &["--to", "loki+http://loki"],
-            "--to: \"loki+http://loki\": `loki` is not built yet",
-            "hint: this version",
-        ),
+        (&["--to", "lokki+http://loki"], "--to: \"lokki+http://loki\" is not a destination", "`loki+…`"),
         (&["--to", "ftp://x"], "--to: \"ftp://x\" is not a destination", "hint: write `http://"),
         (&["--to", "stdout:"], "--to: stdout: is given twice", ""),
         (
@@ -35,6 +38,12 @@ fn bad_flags_are_refused_with_the_fix() {
             "hint: write the whole path",
         ),
         (&["--batch-lines", "0"], "--batch-lines: \"0\" is not a whole number of at least 1", ""),
+        (
+            &["--done-file", "done"],
+            "--done-file: \"done\" is not an absolute path",
+            "hint: write the whole path",
+        ),
+        (&["--done-file", "/x/done", "--once"], "--done-file: does not go with `once`", "leave out one"),
         (&["--admin", "nonsense"], "--admin: \"nonsense\" is not an address", "or `off`"),
         (&["--log-level", "inf"], "--log-level: \"inf\" is not one of", "hint: did you mean `info`?"),
         (
@@ -124,7 +133,7 @@ sources:
 destinations:
   - htpp: {url: http://x}
   - http: {}
-  - loki: {url: http://loki}
+  - {loki: {url: http://loki}, http: {url: http://x}}
 batch: {age: 5}
 ";
     volume.write("ship.yaml", yaml);
@@ -134,10 +143,9 @@ batch: {age: 5}
         "ship.yaml:4: sources[0].fields.pod: the variable `PODKIT_TEST_UNSET` is not set",
         "sources[0].fields: `message` is a member that every record has already",
         "ship.yaml:5: sources[0].max_line: \"5\" has no unit",
-        "ship.yaml:7: destinations[0]: must be one destination",
         "ship.yaml:7: destinations[0].htpp: unknown key\nhint: did you mean `http`?",
         "ship.yaml:8: destinations[1].http.url: is required",
-        "ship.yaml:9: destinations[2].loki: is not built yet",
+        "ship.yaml:9: destinations[2]: must be one destination, one of elasticsearch, loki",
         "ship.yaml:10: batch.age: \"5\" has no unit",
     ] {
         assert!(finished.stderr.contains(fault), "{fault:?} is missing in\n{}", finished.stderr);
@@ -155,6 +163,8 @@ fn check_prints_settings_that_read_back_and_no_secret() {
         "32MiB",
         "--include",
         "/var/log/app/**/*.log",
+        "--done-file",
+        "/var/log/app/done",
     ];
     let first = pod("ship").arg("check").args(args).expect_exit(0).expect_stdout("user:***@sink:8080");
     assert!(!first.stdout.contains("hunter2"));

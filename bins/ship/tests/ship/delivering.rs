@@ -5,7 +5,7 @@ use std::time::Duration;
 use podkit_testkit::{eventually, free_port, http};
 
 use crate::receiver::{Answer, Receiver};
-use crate::setup::{Volume, lines, messages, started};
+use crate::setup::{Volume, lines, messages, most_resident, started};
 
 #[test]
 fn records_have_the_shape_of_the_contract() {
@@ -89,7 +89,7 @@ fn refusals_of_every_kind_lose_nothing() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     receiver.script([
         Answer::Status(503, ""),
-        Answer::Hang,
+        Answer::Close,
         Answer::Status(429, "Retry-After: 0\r\n"),
         Answer::Status(400, ""),
         Answer::Status(302, "Location: http://127.0.0.1:1/\r\n"),
@@ -141,7 +141,7 @@ fn the_position_moves_only_with_the_acknowledgement() {
     receiver.wait_for_requests(1);
     // Sent, not answered: all of it must come again.
     let _ = ship.kill();
-    receiver.script([Answer::Hang]);
+    receiver.script([Answer::Close]);
     receiver.open_gate();
     let ship = started(volume.ship(&receiver.url()));
     assert_eq!(receiver.wait_for(3), messages(0..3));
@@ -163,13 +163,6 @@ fn a_slow_destination_holds_back_no_other() {
     let _ = ship.terminate().expect_exit(0);
 }
 
-/// The most memory that a process has had, in bytes.
-fn most_resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap().to_owned();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn an_answer_without_an_end_fills_no_memory() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
@@ -182,11 +175,12 @@ fn an_answer_without_an_end_fills_no_memory() {
 }
 
 #[test]
-fn a_line_that_only_looks_like_json_poisons_no_batch() {
+fn an_object_with_bytes_that_are_not_utf8_poisons_no_batch() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     std::fs::write(volume.file("app.log"), b"{\"a\":\"\xff\"}\nline 1\n").unwrap();
     let _ = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
-    assert_eq!(receiver.messages(), ["{\"a\":\"\u{fffd}\"}", "line 1"]);
+    assert_eq!(receiver.records()[0]["a"], "\u{fffd}");
+    assert_eq!(receiver.messages()[1], "line 1");
 }
 
 #[test]
@@ -209,5 +203,70 @@ fn memory_stays_in_its_budget_while_the_backend_is_stuck() {
     receiver.open_gate();
     receiver.wait_for(61_000);
     assert!(resident() < (16 << 20) + (32 << 20), "{} bytes resident with a budget of 16 MiB", resident());
+    let _ = ship.terminate().expect_exit(0);
+}
+
+#[test]
+fn a_long_pause_is_cut_short_at_the_end() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Status(429, "Retry-After: 300\r\n")]);
+    volume.write("app.log", &lines(0..3));
+    let ship = started(volume.ship(&receiver.url()));
+    ship.wait_for_stderr("trying again");
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_destination_that_fails_now_and_then_does_not_fill_the_log() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Status(503, ""), Answer::Status(200, "")].into_iter().cycle().take(20));
+    volume.write("app.log", &lines(0..10));
+    let finished = volume.ship(&receiver.url()).args(["--once", "--batch-lines", "1"]).expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..10));
+    for told in ["trying again", "takes lines again"] {
+        assert_eq!(finished.stderr.matches(told).count(), 1, "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_long_to_be_read_is_asked_for_in_parts() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Body(200, "x".repeat(5 << 20).leak())]);
+    volume.write("app.log", &lines(0..4));
+    let _ = volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    assert_eq!((receiver.messages(), receiver.batches()), (messages(0..4), vec![2, 2]));
+}
+
+#[test]
+fn dead_letters_of_one_batch_may_be_more_than_there_is_room_for() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.otherwise(Answer::Status(400, ""));
+    volume.write("app.log", &lines(0..10));
+    let ship = started(volume.ship(&receiver.url()).args(["--dead-letters", "2KiB"]));
+    ship.wait_for_stderr("cannot keep refused events");
+    let kept = volume.dead_letters();
+    assert!((1..10).contains(&kept.len()), "{kept:?}");
+    volume.rename("state/dead-letters.ndjson", "first");
+    let first = kept.len();
+    eventually("the rest is kept", || (!volume.dead_letters().is_empty()).then_some(()));
+    assert!(volume.dead_letters().len() <= 10 - first);
+    let _ = ship.kill();
+}
+
+#[test]
+fn a_dead_letter_of_a_file_that_was_cut_meanwhile_keeps_its_name_and_record() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.close_gate();
+    receiver.script([Answer::Status(400, "")]);
+    volume.write("app.log", &lines(0..1));
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for_requests(1);
+    volume.write("app.log", "");
+    ship.wait_for_stderr("was cut");
+    receiver.open_gate();
+    let letter = eventually("a dead letter", || volume.dead_letters().pop());
+    assert_ne!(letter["generation"], "0000000000000000");
+    assert_eq!(letter["record"]["message"], "line 0");
     let _ = ship.terminate().expect_exit(0);
 }

@@ -2,25 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use podkit_testkit::{Finished, Signal, eventually, free_port, http, pod};
-use serde_json::Value;
+use podkit_testkit::{Signal, eventually, free_port, http, pod};
 
 use crate::receiver::{Answer, Receiver};
-use crate::setup::{Volume, lines, messages, started};
-
-/// The ledger line at the end.
-fn ledger(finished: &Finished) -> Value {
-    let line = finished.stderr.lines().find(|line| line.starts_with("{\"ledger\"")).expect("a ledger line");
-    serde_json::from_str::<Value>(line).unwrap()["ledger"].take()
-}
-
-fn assert_balanced(ledger: &Value) {
-    for row in ledger["generations"].as_array().unwrap().iter().chain([&ledger["total"]]) {
-        let column = |name: &str| row[name].as_u64().unwrap();
-        let gone = column("acknowledged") + column("filtered") + column("dead_lettered") + column("pending");
-        assert_eq!(column("read"), gone, "{row}");
-    }
-}
+use crate::setup::{Volume, assert_balanced, ledger, lines, messages, started};
 
 #[test]
 fn sigterm_reads_to_the_end_and_the_ledger_proves_it() {
@@ -90,6 +75,37 @@ fn flush_answers_when_all_is_acknowledged() {
 }
 
 #[test]
+fn what_was_flushed_is_not_sent_again_after_a_kill() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let ship = started(run);
+    for number in 0..20 {
+        volume.append("app.log", &lines(number..number + 1));
+        assert_eq!(http("POST", admin, "/flush?wait=10s").unwrap().status, 200);
+    }
+    let _ = ship.kill();
+    volume.ship(&receiver.url()).arg("--once").expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..20));
+}
+
+#[test]
+fn positions_are_on_disk_soon_after_the_last_acknowledgement() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let _ship = started(volume.ship(&receiver.url()));
+    for number in 0..5 {
+        volume.append("app.log", &lines(number..number + 1));
+        receiver.wait_for(number + 1);
+    }
+    let end = format!("\"offset\":{},", lines(0..5).len());
+    eventually("the position is saved", || {
+        let saved = |name: &str| std::fs::read_to_string(volume.file(name)).unwrap_or_default();
+        (saved("state/checkpoint.json") + &saved("state/checkpoint.json.journal"))
+            .contains(&end)
+            .then_some(())
+    });
+}
+
+#[test]
 fn flush_says_what_is_pending_when_the_backend_is_down() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     receiver.otherwise(Answer::Status(503, ""));
@@ -136,6 +152,78 @@ fn status_and_metrics_tell_the_ledger() {
     let table = pod("ship").args(["status", "--admin", &admin.to_string()]).expect_exit(0);
     let _ = table.expect_stdout("phase").expect_stdout("ACKNOWLEDGED").expect_stdout("app.log");
     let _ = pod("ship").args(["probe", "ready", "--admin", &admin.to_string()]).expect_exit(0);
+}
+
+#[test]
+fn status_and_metrics_tell_how_far_a_destination_is_behind() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.otherwise(Answer::Status(503, ""));
+    volume.write("app.log", &lines(0..3));
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    let status = || http("GET", admin, "/status").unwrap().json();
+    let late = eventually("the lag is told", || {
+        let status = status();
+        let is_late = status["generations"][0]["lag_seconds"].as_f64()? > 0.0;
+        (is_late && status["destinations"][0]["retries"].as_u64()? >= 2).then_some(status)
+    });
+    let (file, destination) = (&late["generations"][0], &late["destinations"][0]);
+    assert_eq!(
+        (&file["size"], &file["acknowledged"], &file["lag_bytes"]),
+        (&21.into(), &0.into(), &21.into())
+    );
+    assert_eq!((&destination["up"], &destination["pending"]), (&false.into(), &21.into()), "{late}");
+    assert!(destination["lag_seconds"].as_f64() >= file["lag_seconds"].as_f64(), "{late}");
+    let metric = |name: &str| {
+        let metrics = http("GET", admin, "/metrics").unwrap();
+        metrics.metric(&format!("podkit_ship_{name}{{destination=\"{}\"}}", receiver.url()))
+    };
+    assert_eq!(metric("lag_bytes"), Some(21.0));
+    assert!(metric("lag_seconds").is_some_and(|lag| lag > 0.0));
+    let table = pod("ship").args(["status", "--admin", &admin.to_string()]).expect_exit(0);
+    let _ = table.expect_stdout("LAG_BYTES").expect_stdout("LAG_SECONDS").expect_stdout("RETRIES");
+
+    receiver.otherwise(Answer::Status(200, ""));
+    eventually("all is acknowledged", || (status()["generations"][0]["lag_bytes"] == 0).then_some(()));
+    assert_eq!(status()["generations"][0]["lag_seconds"], 0.0);
+    assert_eq!((metric("lag_bytes"), metric("lag_seconds")), (Some(0.0), Some(0.0)));
+    assert_eq!(metric("requests_in_flight"), Some(0.0));
+}
+
+#[test]
+fn a_done_marker_ends_it_as_sigterm_does() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let (run, _) = volume.ship_lazily(&receiver.url());
+    // The directory comes later than the shipper.
+    let ship = started(run.arg("--done-file").arg(volume.file("signals/done")));
+    volume.write("app.log", &format!("{}no end", lines(0..1000)));
+    std::fs::create_dir(volume.file("signals")).unwrap();
+    volume.write("signals/done", "");
+    let finished = ship.wait().expect_exit(0).expect_stderr("signals/done\" is there: stopping");
+    assert_eq!(receiver.messages(), [messages(0..1000), vec!["no end".to_owned()]].concat());
+    assert_balanced(&ledger(&finished));
+}
+
+#[test]
+fn a_done_marker_that_is_there_at_the_start_counts() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..3));
+    volume.write("done", "");
+    let run = volume.ship(&receiver.url()).arg("--done-file").arg(volume.file("done"));
+    let _ = run.expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_done_marker_with_lines_left_at_the_deadline_exits_75() {
+    let volume = Volume::new();
+    volume.write("app.log", &lines(0..3));
+    let url = format!("http://127.0.0.1:{}/logs", free_port());
+    let run = volume.ship(&url).args(["--shutdown-deadline", "300ms", "--done-file"]);
+    let ship = started(run.arg(volume.file("done")));
+    volume.write("done", "");
+    let _ =
+        ship.wait().expect_exit(75).expect_stderr("21 bytes in 1 file were not acknowledged within 300ms");
 }
 
 #[test]
