@@ -1,11 +1,13 @@
 //! Ports for programs that must be told one.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
+use socket2::{Domain, Socket, Type};
 
 /// Below the kernel's usual range for outgoing connections (32768 up), so that none can take a port in between.
 const FIRST: u16 = 15_000;
@@ -27,11 +29,19 @@ pub fn free_port() -> u16 {
         let port = FIRST + (start.wrapping_add(step)) % (LAST - FIRST);
         let Ok(file) = File::create(dir.join(port.to_string())) else { continue };
         let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if is_free(port).is_ok() {
             // Held until this process ends, so that no other process is given the same port.
             std::mem::forget(lock);
             return port;
         }
     }
     panic!("no free port between {FIRST} and {LAST}");
+}
+
+/// Fails where somebody listens on the port. Binds without listening: a child that another test forks at this moment
+/// has a copy of the socket until its exec, and a copy that listened would take connections or the port itself.
+fn is_free(port: u16) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
