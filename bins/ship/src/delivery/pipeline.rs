@@ -133,9 +133,9 @@ impl Pipeline {
             let control = Rc::clone(&self.shared.control);
             let now = Instant::now();
             let unread = self.reader.unread(&self.shared.catalog.borrow(), &busy, control.is_finishing());
-            self.since = if unread.bytes == 0 { None } else { self.since.or(Some(now)) };
+            self.since = if unread == 0 { None } else { self.since.or(Some(now)) };
             let due = self.since.map(|since| since + self.limits.age);
-            let is_due = unread.bytes >= self.limits.size as u64 || control.is_hurried();
+            let is_due = unread >= self.limits.size as u64 || control.is_hurried();
             if self.since.is_some() && (is_due || due.is_some_and(|due| due <= now)) {
                 let limits = Limits { bytes: self.limits.size, events: self.deliverer.accepted() };
                 let filled = self.reader.fill(
@@ -158,7 +158,7 @@ impl Pipeline {
                 }
                 // Only now it is known what is held back, and until when.
                 let left = self.reader.unread(&self.shared.catalog.borrow(), &busy, control.is_finishing());
-                self.since = self.since.filter(|_| left.bytes > 0);
+                self.since = self.since.filter(|_| left > 0);
             }
             let wake = [due.filter(|due| *due > now), self.reader.held_until()].into_iter().flatten().min();
             tokio::select! {

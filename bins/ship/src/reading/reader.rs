@@ -28,12 +28,6 @@ pub(crate) struct Reader {
     held_until: Option<Instant>,
 }
 
-/// What can be read now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unread {
-    pub(crate) bytes: u64,
-}
-
 impl Reader {
     pub(crate) fn new(destination: usize, sources: &[Source]) -> Self {
         let rules = |source: &Source| Rules {
@@ -52,8 +46,8 @@ impl Reader {
         }
     }
 
-    /// How much there is to read in the files that are not `busy`.
-    pub(crate) fn unread(&mut self, catalog: &Catalog, busy: &HashSet<u64>, finishing: bool) -> Unread {
+    /// How many bytes there are to read in the files that are not `busy`.
+    pub(crate) fn unread(&mut self, catalog: &Catalog, busy: &HashSet<u64>, finishing: bool) -> u64 {
         let now = Instant::now();
         let mut bytes = 0;
         let mut held_until: Option<Instant> = None;
@@ -81,7 +75,7 @@ impl Reader {
             }
         }
         self.held_until = held_until;
-        Unread { bytes }
+        bytes
     }
 
     /// When something that [`unread`](Self::unread) did not count can be read without a change of the files.
