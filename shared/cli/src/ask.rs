@@ -61,34 +61,59 @@ fn reachable(admin: SocketAddr) -> SocketAddr {
 
 /// Single values as aligned lines, each list of mappings as a table of its own below.
 fn table(value: &Value) -> String {
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    let mut tables: Vec<(String, &Vec<Value>)> = Vec::new();
-    flatten("", value, &mut lines, &mut tables);
+    let (mut lines, mut lists) = (Vec::new(), Vec::new());
+    flatten("", value, &mut lines, &mut lists);
     let mut out = columns(&lines);
-    for (name, rows) in tables {
-        let mut header: Vec<String> = Vec::new();
-        let mut cells: Vec<Vec<(String, String)>> = Vec::new();
-        for row in rows {
-            let mut flat = Vec::new();
-            flatten("", row, &mut flat, &mut Vec::new());
-            let pairs: Vec<_> = flat.into_iter().map(|mut pair| (pair.remove(0), pair.remove(0))).collect();
-            for (key, _) in &pairs {
-                if !header.contains(key) {
-                    header.push(key.clone());
-                }
-            }
-            cells.push(pairs);
-        }
-        let cell = |row: &[(String, String)], key: &String| {
-            row.iter()
-                .find(|(name, _)| name == key)
-                .map_or_else(|| "-".to_owned(), |(_, value)| value.clone())
-        };
-        let mut grid = vec![header.iter().map(|name| name.to_uppercase()).collect()];
-        grid.extend(cells.iter().map(|row| header.iter().map(|key| cell(row, key)).collect()));
-        out.push_str(&format!("\n{name}\n{}", columns(&grid)));
+    for (name, list) in lists {
+        push_table(&name, &list.iter().map(|value| Row { of: None, value }).collect::<Vec<_>>(), &mut out);
     }
     out
+}
+
+/// A mapping that is a line of a table.
+struct Row<'a> {
+    /// What it is within, where that is a line of another table.
+    of: Option<String>,
+    value: &'a Value,
+}
+
+/// A table, and below it those of the lists within its mappings, each of all lists of a name together.
+fn push_table(name: &str, rows: &[Row<'_>], out: &mut String) {
+    let mut header: Vec<String> = Vec::new();
+    let mut cells: Vec<Vec<(String, String)>> = Vec::new();
+    let mut within: Vec<(String, Vec<Row<'_>>)> = Vec::new();
+    for row in rows {
+        let (mut flat, mut lists) = (Vec::new(), Vec::new());
+        flatten("", row.value, &mut flat, &mut lists);
+        let own = flat.into_iter().map(|mut pair| (pair.remove(0), pair.remove(0)));
+        let of = row.of.iter().map(|of| ("of".to_owned(), of.clone()));
+        let pairs: Vec<_> = of.chain(own).collect();
+        for (key, _) in &pairs {
+            if !header.contains(key) {
+                header.push(key.clone());
+            }
+        }
+        // The first value of a mapping is its name.
+        let of = pairs.first().map(|(_, value)| value.clone());
+        for (key, list) in lists {
+            let path = format!("{name}.{key}");
+            let more = list.iter().map(|value| Row { of: of.clone(), value });
+            match within.iter_mut().find(|(known, _)| *known == path) {
+                Some((_, rows)) => rows.extend(more),
+                None => within.push((path, more.collect())),
+            }
+        }
+        cells.push(pairs);
+    }
+    let cell = |row: &[(String, String)], key: &String| {
+        row.iter().find(|(name, _)| name == key).map_or_else(|| "-".to_owned(), |(_, value)| value.clone())
+    };
+    let mut grid = vec![header.iter().map(|name| name.to_uppercase()).collect()];
+    grid.extend(cells.iter().map(|row| header.iter().map(|key| cell(row, key)).collect()));
+    out.push_str(&format!("\n{name}\n{}", columns(&grid)));
+    for (name, rows) in within {
+        push_table(&name, &rows, out);
+    }
 }
 
 fn flatten<'a>(
@@ -151,6 +176,17 @@ mod tests {
         });
         let want = "phase        running\nledger.read  10\nnone         -\n\n\
                     files\nFILE  SIZE  NOTE\n/a    5     -\n/bb   7     rotated\n";
+        assert_eq!(table(&value), want);
+    }
+
+    #[test]
+    fn a_list_within_a_list_is_a_table_that_names_what_it_is_of() {
+        let value = json!({"upstreams": [
+            {"name": "app", "endpoints": [{"address": "a:1", "health": "healthy"}, {"address": "b:1", "health": "unhealthy"}]},
+            {"name": "db", "endpoints": [{"address": "c:1", "health": "healthy"}]},
+        ]});
+        let want = "\nupstreams\nNAME\napp\ndb\n\nupstreams.endpoints\n\
+                    OF   ADDRESS  HEALTH\napp  a:1      healthy\napp  b:1      unhealthy\ndb   c:1      healthy\n";
         assert_eq!(table(&value), want);
     }
 
