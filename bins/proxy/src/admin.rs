@@ -8,7 +8,8 @@ use podkit_lifecycle::Phase;
 use serde_json::{Value, json};
 
 use crate::config::Direction;
-use crate::state::{ListenerState, State, millis};
+use crate::state::{Listener, State, millis};
+use crate::tls::Termination;
 
 /// A worker loop that has not turned for so long is stuck: it turns ten times a second.
 const STUCK: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ impl Instance for AdminView {
 
     fn ready(&self) -> Reasons {
         match self.0.phase() {
-            Phase::Running => Reasons::new(),
+            Phase::Running => self.0.upstreams(is_inbound).iter().filter_map(|app| app.unready()).collect(),
             Phase::Starting => vec!["the listeners are not bound yet".to_owned()],
             Phase::Draining => {
                 let left = self.0.lease_left().unwrap_or_default();
@@ -42,6 +43,7 @@ impl Instance for AdminView {
     }
 
     fn metrics(&self) -> String {
+        self.0.upstreams(|_| true).iter().for_each(|upstream| upstream.gauge());
         podkit_admin::metrics_text(&self.0.metrics.registry)
     }
 
@@ -51,7 +53,8 @@ impl Instance for AdminView {
             "phase": self.0.phase().to_string(),
             "uptime": self.0.uptime().as_secs_f64(),
             "lease_left_ms": self.0.lease_left().map(millis),
-            "listeners": self.0.listeners.iter().map(listener).collect::<Vec<_>>(),
+            "listeners": self.0.listeners().iter().map(|one| listener(one)).collect::<Vec<_>>(),
+            "upstreams": self.0.upstreams(|_| true).iter().map(|one| one.status()).collect::<Vec<_>>(),
         })
     }
 
@@ -65,6 +68,11 @@ impl Instance for AdminView {
     }
 }
 
+/// Whether a listener's upstream is the app, which readiness follows.
+fn is_inbound(listener: &Listener) -> bool {
+    listener.config.direction == Direction::Inbound
+}
+
 /// Why the worker's loop is taken for stuck, if it is.
 fn still(silent: Duration) -> Reasons {
     if silent < STUCK {
@@ -73,18 +81,21 @@ fn still(silent: Duration) -> Reasons {
     vec![format!("the worker's loop has not turned for {} s", silent.as_secs())]
 }
 
-fn listener(listener: &ListenerState) -> Value {
-    let counts = &listener.connections;
+fn listener(listener: &Listener) -> Value {
+    let Listener { config, address, numbers, .. } = listener;
+    let counts = &numbers.connections;
+    let listen = address.get().map_or_else(|| config.listen.to_string(), ToString::to_string);
     json!({
-        "name": listener.name,
-        "direction": listener.direction.as_str(),
-        "protocol": listener.protocol.as_str(),
-        "listen": listener.address.get().map(ToString::to_string),
-        "upstream": listener.upstream,
+        "name": config.name,
+        "direction": config.direction.as_str(),
+        "protocol": config.protocol.as_str(),
+        "listen": listen,
+        "upstream": config.upstream.address.to_string(),
+        "certificate_ends": listener.tls.as_ref().and_then(Termination::end),
         "open_connections": counts.open.get(),
-        "in_flight": listener.in_flight(),
+        "in_flight": numbers.in_flight(),
         "connections": counts.accepted.get(),
-        "requests": listener.http.as_ref().map(|http| http.total()),
+        "requests": numbers.http.as_ref().map(|http| http.total()),
         "received_bytes": counts.received.get(),
         "sent_bytes": counts.sent.get(),
     })
@@ -100,8 +111,8 @@ impl Drain for AdminView {
         let now = Instant::now();
         let since =
             |moment: Option<Instant>| moment.map(|moment| millis(now.saturating_duration_since(moment)));
-        let last_connection = self.0.last(Direction::Inbound, |listener| &listener.last_connection);
-        let last_request = self.0.last(Direction::Inbound, |listener| &listener.last_request);
+        let last_connection = self.0.last(Direction::Inbound, |numbers| &numbers.last_connection);
+        let last_request = self.0.last(Direction::Inbound, |numbers| &numbers.last_request);
         json!({
             "phase": self.0.phase().to_string(),
             "in_flight": self.0.in_flight(Direction::Inbound),
@@ -125,14 +136,14 @@ mod tests {
 
     #[test]
     fn a_loop_that_does_not_turn_is_not_live() {
-        let view = AdminView(Arc::new(State::new(&[], Stop::default())));
+        let view = AdminView(Arc::new(State::new(1, Stop::default())));
         assert_eq!(view.live(), Reasons::new());
         assert_eq!(still(Duration::from_secs(12)), ["the worker's loop has not turned for 12 s"]);
     }
 
     #[test]
     fn readiness_follows_the_phase() {
-        let view = AdminView(Arc::new(State::new(&[], Stop::default())));
+        let view = AdminView(Arc::new(State::new(1, Stop::default())));
         assert_eq!(view.startup(), ["the listeners are not bound yet"]);
         assert_eq!(view.ready(), ["the listeners are not bound yet"]);
         view.0.bound();

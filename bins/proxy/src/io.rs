@@ -2,17 +2,16 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-
-use crate::buffer::Buffer;
+use crate::buffer::Lent;
+use crate::wire::Wire;
 use crate::worker::{Tick, Watch};
+
+/// How long a peer that we close is still read, so that bytes on their way do not turn what we said into a reset.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Why bytes no longer move.
 #[derive(Debug)]
@@ -23,33 +22,68 @@ pub(crate) enum Stall {
     Broken(io::Error),
 }
 
-/// Reads what there is, at most the buffer's space; 0 is the end of the stream.
-pub(crate) async fn read(
-    from: &mut ReadHalf<'_>,
-    buffer: &mut Buffer,
+/// What comes before the moment; `None` where nothing does.
+pub(crate) async fn before<T>(
     watch: &Watch,
     until: Tick,
-) -> Result<usize, Stall> {
-    poll_fn(|cx| {
-        let mut space = ReadBuf::new(buffer.space());
-        match Pin::new(&mut *from).poll_read(cx, &mut space) {
-            Poll::Ready(Ok(())) => {
-                let count = space.filled().len();
-                buffer.fill(count);
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Stall::Broken(error))),
-            Poll::Pending if watch.is_over(until, cx) => Poll::Ready(Err(Stall::Timeout)),
-            Poll::Pending => Poll::Pending,
-        }
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    poll_fn(|cx| match poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if watch.is_over(until, cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
     })
     .await
+}
+
+/// Closes our direction, and reads what is still on its way: a close with unread bytes is sent as a reset, which can
+/// take what we said last from the peer (RFC 9112 9.6).
+pub(crate) async fn linger(wire: &Wire, mut input: Lent, watch: &Watch) {
+    let until = watch.after(LINGER);
+    // TLS has an end of its own to send, for which a client that does not read may leave no room.
+    if !matches!(before(watch, until, |cx| wire.poll_shutdown(cx)).await, Some(Ok(()))) {
+        return;
+    }
+    loop {
+        input.clear();
+        match read(wire, &mut input, watch, until).await {
+            Ok(1..) if watch.now() < until => {}
+            _ => return,
+        }
+    }
+}
+
+impl Stall {
+    /// The log's word for the end of a connection.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout => "idle_timeout",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+/// Reads what there is, at most the buffer's space; 0 is the end of the stream. An empty buffer goes back to the stock
+/// while nothing is there.
+pub(crate) async fn read(from: &Wire, buffer: &mut Lent, watch: &Watch, until: Tick) -> Result<usize, Stall> {
+    let result = before(watch, until, |cx| {
+        if from.poll_read_ready(cx).is_ready()
+            && let Poll::Ready(result) = from.poll_read(cx, buffer.space())
+        {
+            return Poll::Ready(result);
+        }
+        buffer.give_back();
+        Poll::Pending
+    });
+    let count = result.await.ok_or(Stall::Timeout)?.map_err(Stall::Broken)?;
+    buffer.fill(count);
+    Ok(count)
 }
 
 /// Writes two spans one behind the other, in one system call where the kernel takes them; `written` counts along,
 /// also where it fails.
 pub(crate) async fn write(
-    to: &mut WriteHalf<'_>,
+    to: &Wire,
     spans: [&[u8]; 2],
     watch: &Watch,
     until: Tick,
@@ -58,11 +92,7 @@ pub(crate) async fn write(
     let [mut first, mut second] = spans;
     poll_fn(|cx| {
         while !(first.is_empty() && second.is_empty()) {
-            let poll = match (first.is_empty(), second.is_empty()) {
-                (false, true) => Pin::new(&mut *to).poll_write(cx, first),
-                (true, _) => Pin::new(&mut *to).poll_write(cx, second),
-                _ => Pin::new(&mut *to).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
-            };
+            let poll = to.poll_write(cx, [first, second]);
             if poll.is_pending() && watch.is_over(until, cx) {
                 return Poll::Ready(Err(Stall::Timeout));
             }
@@ -79,24 +109,4 @@ pub(crate) async fn write(
         Poll::Ready(Ok(()))
     })
     .await
-}
-
-/// Whether bytes, or the end, wait in the kernel: asks it, in place of what the event loop last heard.
-pub(crate) fn has_arrived(stream: &TcpStream) -> bool {
-    match socket2::SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-    }
-}
-
-/// Has the close of this connection reach the peer as a reset: what it got is cut off, and it must know.
-pub(crate) fn cut(stream: &TcpStream) {
-    // A socket that refuses the option is gone already.
-    let _ = stream.set_zero_linger();
-}
-
-/// Takes a [`cut`] back, once nothing is missing.
-pub(crate) fn mend(stream: &TcpStream) {
-    // As above.
-    let _ = socket2::SockRef::from(stream).set_linger(None);
 }

@@ -4,42 +4,71 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use podkit_lifecycle::{Phase, Stop};
 use prometheus::IntGauge;
 
-use crate::config::{Direction, Listener, Protocol};
+use crate::access_log::Writer;
+use crate::config::{self, Direction, Protocol};
 use crate::drain::{Change, Drain};
+use crate::guard::Guard;
 use crate::metrics::{ConnectionMetrics, HttpMetrics, Metrics};
+use crate::tls::Termination;
+use crate::upstream::Upstream;
 
 /// The process, as its admin port tells it.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) metrics: Metrics,
-    pub(crate) listeners: Vec<ListenerState>,
+    pub(crate) access_log: Writer,
     pub(crate) stop: Stop,
+    /// Those of the config in force, and those that are closed but still have connections.
+    listeners: Mutex<Vec<Arc<Listener>>>,
     drain: Mutex<Drain>,
     /// Draining or stopping, for the hot path.
     leaving: AtomicBool,
     started: Instant,
-    /// When the worker's loop last turned, in milliseconds since the start.
-    heartbeat: AtomicU64,
+    /// When each worker's loop last turned, in milliseconds since the start.
+    heartbeats: Vec<AtomicU64>,
 }
 
 impl State {
-    pub(crate) fn new(listeners: &[Listener], stop: Stop) -> Self {
+    /// A process with so many workers and no listener yet.
+    pub(crate) fn new(workers: usize, stop: Stop) -> Self {
         let metrics = Metrics::new();
         Self {
-            listeners: listeners.iter().map(|listener| ListenerState::new(listener, &metrics)).collect(),
+            access_log: Writer::new(metrics.access_log_dropped.clone()),
             metrics,
             stop,
+            listeners: Mutex::default(),
             drain: Mutex::new(Drain::new()),
             leaving: AtomicBool::new(false),
             started: Instant::now(),
-            heartbeat: AtomicU64::new(0),
+            heartbeats: (0..workers).map(|_| AtomicU64::default()).collect(),
         }
+    }
+
+    /// The listeners that are to be told of.
+    pub(crate) fn listeners(&self) -> Vec<Arc<Listener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The upstreams of some of them, each once.
+    pub(crate) fn upstreams(&self, of: impl Fn(&Listener) -> bool) -> Vec<Arc<Upstream>> {
+        let mut upstreams: Vec<Arc<Upstream>> = Vec::new();
+        for listener in self.listeners().iter().filter(|listener| of(listener)) {
+            if !upstreams.iter().any(|known| Arc::ptr_eq(known, &listener.upstream)) {
+                upstreams.push(Arc::clone(&listener.upstream));
+            }
+        }
+        upstreams
+    }
+
+    /// Puts others in their place.
+    pub(crate) fn set_listeners(&self, listeners: Vec<Arc<Listener>>) {
+        *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
     }
 
     /// Whether inbound clients are to be sent away.
@@ -81,9 +110,9 @@ impl State {
         self.change(|drain| drain.stop(Instant::now()));
     }
 
-    /// What the worker does each time its loop turns.
-    pub(crate) fn beat(&self) {
-        self.heartbeat.store(millis(self.uptime()), Ordering::Relaxed);
+    /// What each worker does each time its loop turns.
+    pub(crate) fn beat(&self, worker: usize) {
+        self.heartbeats[worker].store(millis(self.uptime()), Ordering::Relaxed);
         if self.is_leaving() {
             let change = self.change(|drain| drain.tick(Instant::now()));
             if change == Change::Lapsed {
@@ -92,9 +121,10 @@ impl State {
         }
     }
 
-    /// How long ago the worker's loop last turned.
+    /// How long ago the loop of the slowest worker last turned.
     pub(crate) fn since_heartbeat(&self) -> Duration {
-        self.uptime().saturating_sub(Duration::from_millis(self.heartbeat.load(Ordering::Relaxed)))
+        let last = self.heartbeats.iter().map(|beat| beat.load(Ordering::Relaxed)).min().unwrap_or_default();
+        self.uptime().saturating_sub(Duration::from_millis(last))
     }
 
     pub(crate) fn lease_left(&self) -> Option<Duration> {
@@ -104,32 +134,28 @@ impl State {
     /// For how long no connection and no request has come in or ended, counted from the drain's start; zero while
     /// ready. An end counts too: a client that was just told to close may come again at once.
     pub(crate) fn quiet_for(&self, direction: Direction) -> Duration {
-        let moments: [fn(&ListenerState) -> &Moment; 3] =
+        let moments: [fn(&Numbers) -> &Moment; 3] =
             [|one| &one.last_connection, |one| &one.last_request, |one| &one.last_end];
         let last = moments.into_iter().filter_map(|of| self.last(direction, of)).max();
         self.drain().quiet_for(Instant::now(), last).unwrap_or_default()
     }
 
     /// When something last came to the listeners of a direction.
-    pub(crate) fn last(
-        &self,
-        direction: Direction,
-        of: impl Fn(&ListenerState) -> &Moment,
-    ) -> Option<Instant> {
-        self.of(direction).filter_map(|listener| of(listener).get(self.started)).max()
+    pub(crate) fn last(&self, direction: Direction, of: impl Fn(&Numbers) -> &Moment) -> Option<Instant> {
+        self.of(direction).filter_map(|listener| of(&listener.numbers).get(self.started)).max()
     }
 
-    pub(crate) fn of(&self, direction: Direction) -> impl Iterator<Item = &ListenerState> {
-        self.listeners.iter().filter(move |listener| listener.direction == direction)
+    pub(crate) fn of(&self, direction: Direction) -> impl Iterator<Item = Arc<Listener>> {
+        self.listeners().into_iter().filter(move |listener| listener.config.direction == direction)
     }
 
     /// Requests being served, and open TCP and upgraded connections.
     pub(crate) fn in_flight(&self, direction: Direction) -> i64 {
-        self.of(direction).map(ListenerState::in_flight).sum()
+        self.of(direction).map(|listener| listener.numbers.in_flight()).sum()
     }
 
     pub(crate) fn open_connections(&self, direction: Direction) -> i64 {
-        self.of(direction).map(|listener| listener.connections.open.get()).sum()
+        self.of(direction).map(|listener| listener.numbers.connections.open.get()).sum()
     }
 
     /// Changes the drain, and what the hot path sees of it, as one step: the admin thread and the worker both do.
@@ -148,15 +174,27 @@ impl State {
     }
 }
 
+/// A listener in use.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) config: config::Listener,
+    /// Where it listens in truth, once it is bound: port 0 is the kernel's choice. Not for Unix sockets.
+    pub(crate) address: OnceLock<SocketAddr>,
+    /// Where the config has it.
+    pub(crate) tls: Option<Termination>,
+    pub(crate) upstream: Arc<Upstream>,
+    /// How long an idle connection is left alone when idle connections are closed.
+    pub(crate) quiet: Duration,
+    /// Those of the listener of this name, whatever its settings were before.
+    pub(crate) numbers: Arc<Numbers>,
+    /// That of the listener of this name while its limits are the same.
+    pub(crate) guard: Arc<Guard>,
+}
+
 /// One listener's numbers.
 #[derive(Debug)]
-pub(crate) struct ListenerState {
-    pub(crate) name: String,
-    pub(crate) direction: Direction,
-    pub(crate) protocol: Protocol,
-    pub(crate) upstream: String,
-    /// Where it listens in truth, once it is bound: port 0 is the kernel's choice.
-    pub(crate) address: OnceLock<SocketAddr>,
+pub(crate) struct Numbers {
+    protocol: Protocol,
     pub(crate) connections: ConnectionMetrics,
     /// Only for HTTP.
     pub(crate) http: Option<HttpMetrics>,
@@ -166,20 +204,31 @@ pub(crate) struct ListenerState {
     pub(crate) last_end: Moment,
 }
 
-impl ListenerState {
-    fn new(listener: &Listener, metrics: &Metrics) -> Self {
-        let name = listener.name.clone();
+impl Numbers {
+    pub(crate) fn new(listener: &config::Listener, metrics: &Metrics) -> Self {
+        let name = listener.name.as_str();
         Self {
-            direction: listener.direction,
             protocol: listener.protocol,
-            upstream: listener.upstream.address(),
-            address: OnceLock::new(),
-            connections: metrics.connections_of(&name, listener.direction),
-            http: (listener.protocol == Protocol::Http).then(|| metrics.http_of(&name)),
+            connections: metrics.connections_of(name, listener.direction),
+            http: (listener.protocol == Protocol::Http).then(|| metrics.http_of(name)),
             last_connection: Moment::default(),
             last_request: Moment::default(),
             last_end: Moment::default(),
-            name,
+        }
+    }
+
+    /// A connection has come.
+    pub(crate) fn connected(&self, state: &State) {
+        self.connections.accepted.inc();
+        self.connections.open.inc();
+        self.last_connection.set(state, Instant::now());
+    }
+
+    /// A connection is over.
+    pub(crate) fn disconnected(&self, state: &State) {
+        self.connections.open.dec();
+        if self.protocol == Protocol::Tcp {
+            self.last_end.set(state, Instant::now());
         }
     }
 

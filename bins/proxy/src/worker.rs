@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::buffer::Buffers;
-use crate::config::{Direction, Protocol};
-use crate::http::Pool;
-use crate::state::State;
+use crate::access_log::Log;
+use crate::buffer::{Buffers, HEAD_SIZE};
+use crate::splice::Pipes;
+use crate::state::{Listener, State};
+use crate::upstream::{Pool, Upstream};
 
 /// The resolution of every timeout. Ten wake-ups a second cost less than 0.1 % of one CPU.
 const TICK: Duration = Duration::from_millis(100);
@@ -36,7 +37,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { started: Instant::now(), now: Cell::new(0) }
     }
 
@@ -56,6 +57,11 @@ impl Clock {
 }
 
 impl Tick {
+    /// As much later as one moment is than another.
+    pub(crate) fn moved(self, from: Self, to: Self) -> Self {
+        Self(self.0.saturating_add(to.0.saturating_sub(from.0)))
+    }
+
     /// The moment `span` later, never early.
     pub(crate) fn plus(self, span: Duration) -> Self {
         let ticks = u64::try_from(span.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX);
@@ -69,7 +75,13 @@ impl Tick {
 pub(crate) struct Worker {
     pub(crate) state: Arc<State>,
     pub(crate) buffers: Rc<Buffers>,
+    /// Smaller ones, for heads that we write.
+    pub(crate) heads: Rc<Buffers>,
+    pub(crate) pipes: Rc<Pipes>,
     pub(crate) clock: Rc<Clock>,
+    pub(crate) log: Log,
+    /// Which of the workers this is, from 0.
+    index: usize,
     seats: RefCell<HashMap<u64, Rc<Watch>>>,
     next_seat: Cell<u64>,
     /// As many seats as there are descriptors for.
@@ -81,11 +93,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// A worker with room for so many connections.
-    pub(crate) fn new(state: Arc<State>, room: usize) -> Rc<Self> {
+    pub(crate) fn new(index: usize, state: Arc<State>, room: usize) -> Rc<Self> {
+        let clock = Rc::new(Clock::new());
         Rc::new(Self {
             state,
+            pipes: Pipes::new(Rc::clone(&clock)),
             buffers: Rc::default(),
-            clock: Rc::new(Clock::new()),
+            heads: Rc::new(Buffers::of_size(HEAD_SIZE)),
+            clock,
+            log: Log::default(),
+            index,
             seats: RefCell::default(),
             next_seat: Cell::new(0),
             room,
@@ -94,60 +111,101 @@ impl Worker {
         })
     }
 
-    /// Has the sweep look after a pool.
-    pub(crate) fn look_after(&self, pool: Rc<Pool>) {
-        self.pools.borrow_mut().push(pool);
+    /// This worker's connections to an upstream.
+    pub(crate) fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        if let Some(pool) = pools.iter().find(|pool| Arc::ptr_eq(&pool.upstream, upstream)) {
+            return Rc::clone(pool);
+        }
+        let pool = Pool::new(Arc::clone(upstream), Rc::clone(&self.clock));
+        pools.push(Rc::clone(&pool));
+        pool
     }
 
-    /// Returns when the listener with this index may take another connection, of `limit` at a time.
-    pub(crate) async fn has_room(&self, listener: usize, limit: i64) {
-        let open = &self.state.listeners[listener].connections.open;
-        while open.get() >= limit || self.seats.borrow().len() >= self.room {
-            self.left.notified().await;
+    fn sweep_pools(&self) {
+        // One that no listener uses any more lives on in the connections that do.
+        self.pools.borrow_mut().retain(|pool| Rc::strong_count(pool) > 1);
+        for pool in self.pools.borrow().iter() {
+            pool.sweep();
         }
     }
 
-    /// Takes in a connection of the listener with this index.
-    pub(crate) fn seat(self: &Rc<Self>, listener: usize) -> Seat {
-        let now = Instant::now();
-        let listener_state = &self.state.listeners[listener];
-        listener_state.connections.accepted.inc();
-        listener_state.connections.open.inc();
-        listener_state.last_connection.set(&self.state, now);
+    /// Returns when a listener may take another connection.
+    pub(crate) async fn has_room(&self, listener: &Listener) {
+        let limit = i64::try_from(listener.config.limits.connections.get()).unwrap_or(i64::MAX);
+        let open = &listener.numbers.connections.open;
+        while open.get() >= limit || self.seats.borrow().len() >= self.room {
+            // Another worker's connections count too, and their end is not told here.
+            let _ = tokio::time::timeout(TICK, self.left.notified()).await;
+        }
+    }
+
+    /// Takes in a connection.
+    pub(crate) fn seat(self: &Rc<Self>, listener: &Arc<Listener>) -> Seat {
+        listener.numbers.connected(&self.state);
+        self.place(listener, true)
+    }
+
+    /// Takes in a stream of a connection that has a seat already.
+    pub(crate) fn stream_seat(self: &Rc<Self>, listener: &Arc<Listener>) -> Seat {
+        self.place(listener, false)
+    }
+
+    fn place(self: &Rc<Self>, listener: &Arc<Listener>, is_connection: bool) -> Seat {
         let id = self.next_seat.replace(self.next_seat.get() + 1);
         let watch = Rc::new(Watch {
-            direction: listener_state.direction,
+            listener: Arc::clone(listener),
             clock: Rc::clone(&self.clock),
             wake_at: Cell::new(NEVER),
             waker: RefCell::default(),
             closing: Cell::new(false),
         });
         self.seats.borrow_mut().insert(id, Rc::clone(&watch));
-        Seat { worker: Rc::clone(self), listener, id, watch }
+        Seat { worker: Rc::clone(self), id, watch, is_connection }
     }
 
-    /// Turns the loop's wheel for ever: clock, heartbeat, timeouts, lease, pools.
+    /// Turns the loop's wheel for ever: clock, heartbeat, timeouts, lease, pools, log.
     pub(crate) async fn keep_time(self: Rc<Self>) {
+        let mut was_leaving = false;
         loop {
             tokio::time::sleep(TICK).await;
             self.clock.set();
-            self.state.beat();
+            self.state.beat(self.index);
+            let is_leaving = self.state.is_leaving();
+            if is_leaving && !was_leaving {
+                // An HTTP/2 connection has no next answer that would tell its client to leave.
+                self.seats.borrow().values().for_each(|watch| watch.wake());
+            }
+            was_leaving = is_leaving;
             let now = self.clock.now();
             for watch in self.seats.borrow().values().filter(|watch| watch.wake_at.get() <= now) {
                 watch.wake();
             }
-            for pool in self.pools.borrow().iter() {
-                pool.sweep();
-            }
+            self.sweep_pools();
+            self.log.flush(&self.state.access_log);
         }
     }
 
-    /// Tells all connections of a direction to end as soon as they are between two requests.
-    pub(crate) fn close_idle(&self, direction: Direction) {
-        for watch in self.seats.borrow().values().filter(|watch| watch.direction == direction) {
+    /// Tells all connections of a listener, whatever settings they have, to end as soon as they are between two
+    /// requests.
+    pub(crate) fn close_idle(&self, listener: &Listener) {
+        for watch in self.watches_of(listener) {
             watch.closing.set(true);
+        }
+        self.wake(listener);
+    }
+
+    /// Has all connections of a listener look again whether their clients are to be sent away.
+    pub(crate) fn wake(&self, listener: &Listener) {
+        for watch in self.watches_of(listener) {
             watch.wake();
         }
+    }
+
+    fn watches_of(&self, listener: &Listener) -> Vec<Rc<Watch>> {
+        let seats = self.seats.borrow();
+        let same = |watch: &&Rc<Watch>| Arc::ptr_eq(&watch.listener.numbers, &listener.numbers);
+        seats.values().filter(same).cloned().collect()
     }
 
     /// Runs a connection by itself; a panic in it ends it alone, and is told in one log line by the panic hook.
@@ -156,31 +214,30 @@ impl Worker {
     }
 }
 
-/// A connection's place on its worker. Dropping it, also by a panic, is how a connection is counted out.
+/// The place of a connection, or a stream of one, on its worker. Dropping it, also by a panic, is how a connection is
+/// counted out.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) watch: Rc<Watch>,
-    listener: usize,
     id: u64,
+    is_connection: bool,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.seats.borrow_mut().remove(&self.id);
-        let listener = &self.worker.state.listeners[self.listener];
-        listener.connections.open.dec();
-        if listener.protocol == Protocol::Tcp {
-            listener.last_end.set(&self.worker.state, Instant::now());
+        if self.is_connection {
+            self.watch.listener.numbers.disconnected(&self.worker.state);
+            self.worker.left.notify_waiters();
         }
-        self.worker.left.notify_waiters();
     }
 }
 
 /// Keeps one connection's time: when to look at it again though nothing has arrived.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    direction: Direction,
+    listener: Arc<Listener>,
     clock: Rc<Clock>,
     wake_at: Cell<Tick>,
     waker: RefCell<Option<Waker>>,
@@ -226,24 +283,30 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use podkit_lifecycle::Stop;
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
-    use crate::config::Listener;
-
-    fn worker() -> Rc<Worker> {
-        let listener = Listener::of_forward("http://127.0.0.1:80=http://127.0.0.1:81");
-        Worker::new(Arc::new(State::new(&[listener], Stop::default())), 10)
-    }
+    use crate::config;
+    use crate::guard::Guard;
+    use crate::state::Numbers;
 
     #[test]
     fn a_panic_in_one_connection_frees_its_seat_and_ends_nothing_else() {
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
-            let worker = worker();
-            let open = worker.state.listeners[0].connections.open.clone();
-            let (bad, good) = (worker.seat(0), worker.seat(0));
+            let worker = Worker::new(0, Arc::new(State::new(1, Stop::default())), 10);
+            let config = config::Listener::of_forward("http://127.0.0.1:80=http://127.0.0.1:81");
+            let upstream = Upstream::new(Arc::clone(&config.upstream), &worker.state.metrics, None);
+            let numbers = Arc::new(Numbers::new(&config, &worker.state.metrics));
+            let guard = Arc::new(Guard::new(&config.limits));
+            let (address, quiet) = (OnceLock::new(), Duration::ZERO);
+            let listener = Listener { config, address, tls: None, upstream, quiet, numbers, guard };
+            let listener = Arc::new(listener);
+            let open = listener.numbers.connections.open.clone();
+            let (bad, good) = (worker.seat(&listener), worker.seat(&listener));
             assert_eq!(open.get(), 2);
             Worker::run(async move {
                 let _seat = bad;

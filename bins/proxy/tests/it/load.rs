@@ -108,3 +108,25 @@ fn leases_that_come_and_go_under_load_lose_no_request() {
     load.stop();
     assert_eq!(proxy.metric("podkit_proxy_requests_total", "code=\"5xx\""), 0.0);
 }
+
+#[test]
+fn new_settings_under_load_lose_no_request() {
+    let (origin, dir) = (Origin::hello(), tempfile::tempdir().unwrap());
+    let proxy = Proxy::yaml(origin.address, dir.path(), "limits: {headers: 100}", "");
+    let file = dir.path().join("proxy.yaml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let load = Load::start(proxy.address());
+    for round in 1..=2 {
+        // The listener's settings, and the upstream's, so that its pooled connections go too.
+        let next = config.replace("headers: 100", &format!("headers: {}", 100 - round));
+        std::fs::write(
+            &file,
+            next.replace("name: app, address", &format!("name: app, connect_timeout: {round}s, address")),
+        )
+        .unwrap();
+        proxy.wait_for_metric("podkit_proxy_config_reloads_total", "result=\"applied\"", f64::from(round));
+    }
+    load.run_for(Duration::from_millis(100));
+    load.stop();
+    assert_eq!(proxy.metric("podkit_proxy_requests_total", "code=\"5xx\""), 0.0);
+}

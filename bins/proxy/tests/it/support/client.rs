@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 use super::PATIENCE;
 
 /// A client's connection.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     /// Read, and not yet taken.
     bytes: Vec<u8>,
 }
@@ -42,9 +42,21 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address)
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        Self::on(stream)
+    }
+
+    /// A client on a connection that is there.
+    pub(crate) fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// One that speaks over a stream that is there already.
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream, bytes: Vec::new() }
     }
 

@@ -1,10 +1,17 @@
 //! A proxy under test, an origin that records every byte, and a client that reads whole responses.
 
+pub(crate) mod authority;
 mod client;
+mod dns;
+pub(crate) mod frames;
+pub(crate) mod h2;
+pub(crate) mod h2_origin;
 mod origin;
 mod proxy;
+pub(crate) mod strict;
 
 pub(crate) use client::Client;
+pub(crate) use dns::{Dns, Mood};
 pub(crate) use origin::{Origin, ok};
 pub(crate) use proxy::Proxy;
 

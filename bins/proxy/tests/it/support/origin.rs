@@ -1,8 +1,10 @@
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use podkit_testkit::eventually;
+use socket2::SockRef;
 
 use super::PATIENCE;
 
@@ -10,46 +12,84 @@ use super::PATIENCE;
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     seen: Seen,
+    listener: Arc<TcpListener>,
+    open: Open,
 }
 
 type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
 
+/// The connections that are open, by the port of their peer.
+type Open = Arc<Mutex<HashMap<u16, TcpStream>>>;
+
 impl Origin {
-    /// An origin that does with each connection what `serve` says.
+    /// An origin that does with each connection what `serve` says, from its first byte on: one that ends without a
+    /// byte is a check whether the app is there, and does not count.
     pub(crate) fn start(serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
         Self::on("127.0.0.1:0".parse().unwrap(), serve)
     }
 
     /// As [`start`](Self::start), on an address of the test's choice.
     pub(crate) fn on(address: SocketAddr, serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
+        Self::listen(address, true, serve)
+    }
+
+    /// An origin that does not wait for the first byte. Checks count, too.
+    pub(crate) fn speaking_first(serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
+        Self::listen("127.0.0.1:0".parse().unwrap(), false, serve)
+    }
+
+    fn listen(address: SocketAddr, wait: bool, serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).expect("the address is free");
         let address = listener.local_addr().unwrap();
-        let seen = Seen::default();
-        let (serve, all) = (Arc::new(serve), Arc::clone(&seen));
+        let (listener, seen, open) = (Arc::new(listener), Seen::default(), Arc::default());
+        let origin = Self { address, seen: Arc::clone(&seen), listener, open };
+        let (serve, all) = (Arc::new(serve), seen);
+        let (listener, open) = (Arc::clone(&origin.listener), Arc::clone(&origin.open));
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let stream = stream.expect("accept works");
+            // Ends when it is killed.
+            while let Ok((stream, _)) = listener.accept() {
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_nodelay(true).unwrap();
-                let index = {
-                    let mut all = all.lock().unwrap();
-                    all.push(Vec::new());
-                    all.len() - 1
-                };
-                let connection = Connection { stream, index, bytes: Vec::new(), seen: Arc::clone(&all) };
-                let serve = Arc::clone(&serve);
-                std::thread::spawn(move || serve(connection));
+                let (serve, all) = (Arc::clone(&serve), Arc::clone(&all));
+                let entry = Entry::new(&stream, &open);
+                std::thread::spawn(move || {
+                    if !wait || stream.peek(&mut [0]).is_ok_and(|count| count > 0) {
+                        serve(Connection::new(entry, stream, all));
+                    }
+                });
             }
         });
-        Self { address, seen }
+        origin
+    }
+
+    /// Takes no more connections; those that are there stay.
+    pub(crate) fn close_port(&self) {
+        // A listening socket that is shut down listens no more, and wakes who waits for it.
+        SockRef::from(&*self.listener).shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// Ends as a killed process does: its port refuses, and its connections end where they are.
+    pub(crate) fn kill(&self) {
+        self.close_port();
+        for stream in self.open.lock().unwrap().values() {
+            // One that has ended already is fine.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// An origin that answers each request with `answer(head, body)`, keep-alive.
     pub(crate) fn http(answer: impl Fn(&str, &[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start(move |mut connection| {
+        Self::http_on("127.0.0.1:0".parse().unwrap(), answer)
+    }
+
+    /// As [`http`](Self::http), on an address of the test's choice.
+    pub(crate) fn http_on(
+        address: SocketAddr,
+        answer: impl Fn(&str, &[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::on(address, move |mut connection| {
             while let Some((head, body)) = connection.request() {
-                let answer = answer(&head, &body);
-                if connection.stream.write_all(&answer).is_err() {
+                if connection.stream.write_all(&answer(&head, &body)).is_err() {
                     return;
                 }
             }
@@ -83,8 +123,30 @@ pub(crate) fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// A connection's place in [`Open`].
+struct Entry {
+    port: u16,
+    open: Open,
+}
+
+impl Entry {
+    fn new(stream: &TcpStream, open: &Open) -> Self {
+        let port = stream.peer_addr().map_or(0, |peer| peer.port());
+        open.lock().unwrap().insert(port, stream.try_clone().unwrap());
+        Self { port, open: Arc::clone(open) }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.open.lock().unwrap().remove(&self.port);
+    }
+}
+
 /// One connection at the origin.
 pub(crate) struct Connection {
+    // Dropped first, so that the drop of the stream closes it.
+    _entry: Entry,
     pub(crate) stream: TcpStream,
     /// Which connection this is, from 0.
     pub(crate) index: usize,
@@ -93,6 +155,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    fn new(entry: Entry, stream: TcpStream, seen: Seen) -> Self {
+        let mut all = seen.lock().unwrap();
+        all.push(Vec::new());
+        let index = all.len() - 1;
+        drop(all);
+        Self { _entry: entry, stream, index, bytes: Vec::new(), seen }
+    }
+
     pub(crate) fn ok(&mut self, body: &str) {
         self.send(ok(body));
     }

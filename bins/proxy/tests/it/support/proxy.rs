@@ -1,3 +1,4 @@
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -17,6 +18,18 @@ pub(crate) struct Proxy {
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Writes a config with a listener `web` and an upstream `app`, and gives its path and where `web` listens.
+fn write_config(origin: impl Display, dir: &Path, listener: &str, upstream: &str) -> (String, SocketAddr) {
+    let listen = loopback(free_port());
+    let text = format!(
+        "listeners:\n- {{name: web, listen: \"{listen}\", to: app, {listener}}}\n\
+         upstreams:\n- {{name: app, address: \"{origin}\", {upstream}}}\n",
+    );
+    let file = dir.join("proxy.yaml");
+    std::fs::write(&file, text).unwrap();
+    (file.to_str().unwrap().to_owned(), listen)
 }
 
 impl Proxy {
@@ -40,15 +53,26 @@ impl Proxy {
     }
 
     /// One listener `web` with further YAML of its own, and an upstream `app` with further YAML.
-    pub(crate) fn yaml(origin: SocketAddr, dir: &Path, listener: &str, upstream: &str) -> Self {
-        let listen = loopback(free_port());
-        let text = format!(
-            "listeners:\n- {{name: web, listen: \"{listen}\", to: app, {listener}}}\n\
-             upstreams:\n- {{name: app, address: \"{origin}\", {upstream}}}\n",
-        );
-        let file = dir.join("proxy.yaml");
-        std::fs::write(&file, text).unwrap();
-        Self::start(&["--config", file.to_str().unwrap()], vec![listen])
+    pub(crate) fn yaml(origin: impl Display, dir: &Path, listener: &str, upstream: &str) -> Self {
+        Self::yaml_with(origin, dir, listener, upstream, &[])
+    }
+
+    /// As [`yaml`](Self::yaml), with flags.
+    pub(crate) fn yaml_with(
+        origin: impl Display,
+        dir: &Path,
+        listener: &str,
+        upstream: &str,
+        args: &[&str],
+    ) -> Self {
+        let (file, listen) = write_config(origin, dir, listener, upstream);
+        Self::start(&[&["--config", file.as_str()], args].concat(), vec![listen])
+    }
+
+    /// As [`yaml`](Self::yaml), in a process that another program changes first.
+    pub(crate) fn yaml_under(program: &[&str], origin: SocketAddr, dir: &Path, listener: &str) -> Self {
+        let (file, listen) = write_config(origin, dir, listener, "");
+        Self::launch(&[program, &[PROXY, "--config", &file]].concat(), vec![listen])
     }
 
     /// An HTTP listener before `origin`, in a process that another program changes first.
