@@ -14,7 +14,19 @@ fn proxy(args: &[&str]) -> Run {
 fn bad_flags_are_refused_with_their_reason() {
     for (args, why) in [
         (&[][..], "there is nothing to carry"),
-        (&["--forward", "https://0.0.0.0:8443=http://127.0.0.1:1"], "not built yet in this version"),
+        (
+            &["--forward", "https://0.0.0.0:8443=http://127.0.0.1:1"],
+            "--tls-cert: is required\nhint: give `--tls-cert`, PODKIT_PROXY_TLS_CERT, or `tls_cert:` in the config file",
+        ),
+        (
+            &["--forward", "http://0.0.0.0:80=http://127.0.0.1:1", "--tls-key", "/tls.key"],
+            "--tls-key: is for `--forward 'https://…=…'`, and there is none",
+        ),
+        (&["--forward", "http://0.0.0.0:80=x:1", "--workers", "65"], "--workers: \"65\" is more than 64"),
+        (
+            &["--forward", "http://0.0.0.0:9802=http://127.0.0.1:1"],
+            "--forward: 0.0.0.0:9802 is taken by the admin port",
+        ),
         (&["--forward", "0.0.0.0:80"], "--forward: \"0.0.0.0:80\" is not LISTENER=UPSTREAM"),
         (
             &["--forward", "http://0.0.0.0:80=http://127.0.0.1:1", "--shutdown-deadline", "20"],
@@ -130,6 +142,8 @@ fn status_and_probe_ask_the_running_proxy() {
     let running = Proxy::http(origin.address);
     let admin = running.admin.to_string();
     proxy(&["status", "--admin", &admin]).expect_exit(0).expect_stdout("running").expect_stdout("http-");
+    let table = proxy(&["status", "--admin", &admin]).expect_exit(0);
+    table.expect_stdout("upstreams.endpoints").expect_stdout("EWMA_MS").expect_stdout("healthy");
     proxy(&["probe", "ready", "--admin", &admin]).expect_exit(0);
     running.ask("POST", "/drain?lease=60s");
     proxy(&["probe", "ready", "--admin", &admin]).expect_exit(1).expect_stderr("draining");
