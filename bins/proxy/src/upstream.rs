@@ -1,86 +1,217 @@
-//! Connecting to an upstream: names, tries, and the time all tries have together.
+//! An upstream as it runs: its endpoints, and what is known of each. Shared by all threads.
+//!
+//! ```text
+//!   control thread                         each worker                      admin thread
+//!   resolve ─► refresh ─► Endpoints ─────► pool ─► balance ─► endpoint ─►   readiness, /status, gauges
+//!   check ───► health ──► endpoint ◄─────── answers, failures ─► eject, latency, budget
+//! ```
+//!
+//! `balance`, `eject`, `health`, `latency`, `budget` and `refresh` are pure. Nothing here is locked on the way of a
+//! request: what is new is heard of by an atomic, what is counted is atomic.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+mod balance;
+mod budget;
+mod check;
+mod connect;
+mod eject;
+mod endpoint;
+mod follow;
+mod health;
+mod latency;
+mod pool;
+mod refresh;
+mod resolve;
+mod set;
+mod start;
+mod streams;
+mod tell;
 
-use podkit_lifecycle::{Backoff, Deadline};
-use tokio::net::TcpStream;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use crate::config::Upstream;
+use tokio::sync::watch;
 
-/// The first wait between two tries: an app that just starts listens within milliseconds.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
+pub(crate) use connect::{ConnectError, answers};
+pub(crate) use endpoint::Endpoint;
+pub(crate) use pool::{Link, Pool};
+pub(crate) use start::Purpose;
 
-/// The longest wait between two tries: well below the time that a client notices.
-const LONGEST_WAIT: Duration = Duration::from_millis(200);
+use crate::config::{self, Address, UpstreamProtocol};
+use crate::metrics::{Metrics, UpstreamMetrics};
+use crate::state::millis;
+use crate::tls::{Alpn, Origination};
+use budget::Budget;
+use endpoint::EndpointAddress;
+use set::{Choice, Endpoints};
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    #[error("cannot resolve {host}")]
-    Resolve { host: String, source: io::Error },
-    #[error("cannot connect to {address}")]
-    Connect { address: String, source: io::Error },
-    #[error("cannot connect to {address} in time")]
-    Timeout { address: String },
+/// A moment as shared numbers keep it: milliseconds since the upstream was set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp(u64);
+
+/// An upstream in use.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) config: Arc<config::Upstream>,
+    /// Where the config has it.
+    tls: Option<Origination>,
+    pub(crate) metrics: UpstreamMetrics,
+    started: Instant,
+    endpoints: watch::Sender<Arc<Endpoints>>,
+    /// Counts choices, for all workers together: round robin is one round.
+    turn: AtomicUsize,
+    budget: Budget,
+    /// Held while one is ejected, so that two workers do not eject one too many.
+    ejecting: Mutex<()>,
+    /// No endpoint is well, so all are used.
+    doubting: AtomicBool,
+    /// Why there are no endpoints, or no new ones.
+    dns_error: Mutex<Option<String>>,
+    /// No longer in the config, so no longer checked; it may still have connections.
+    retired: AtomicBool,
 }
 
-impl ConnectError {
-    /// The label of `podkit_proxy_upstream_errors_total`.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            Self::Resolve { .. } => "resolve",
-            Self::Connect { .. } => "connect",
-            Self::Timeout { .. } => "connect_timeout",
-        }
+/// Retires an upstream when it is no longer kept up to date.
+struct Retire<'a>(&'a Upstream);
+
+impl Drop for Retire<'_> {
+    fn drop(&mut self) {
+        self.0.retired.store(true, Ordering::Relaxed);
     }
 }
 
-/// Connects, trying again within the upstream's `connect_timeout`: an app that restarts refuses for a moment.
-pub(crate) async fn connect(upstream: &Upstream) -> Result<TcpStream, ConnectError> {
-    let deadline = Deadline::after(upstream.connect_timeout);
-    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-    loop {
-        let outcome = tokio::time::timeout(deadline.remaining(), connect_once(upstream)).await;
-        let error = match outcome {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => error,
-            Err(_) => return Err(ConnectError::Timeout { address: upstream.address() }),
-        };
-        let wait = backoff.next_delay().max(Duration::from_millis(1));
-        if wait >= deadline.remaining() {
-            return Err(error);
+impl Upstream {
+    pub(crate) fn new(
+        config: Arc<config::Upstream>,
+        metrics: &Metrics,
+        tls: Option<Origination>,
+    ) -> Arc<Self> {
+        let endpoints = fixed(&config.address).map(Endpoints::of_one).unwrap_or_default();
+        Arc::new(Self {
+            tls,
+            metrics: metrics.upstream_of(&config.name),
+            started: Instant::now(),
+            endpoints: watch::Sender::new(Arc::new(endpoints)),
+            // Many pods that start together do not all begin with the same endpoint.
+            turn: AtomicUsize::new(fastrand::usize(..1 << 20)),
+            budget: Budget::new(config.retries.budget_percent),
+            ejecting: Mutex::default(),
+            doubting: AtomicBool::new(false),
+            dns_error: Mutex::default(),
+            retired: AtomicBool::new(false),
+            config,
+        })
+    }
+
+    /// Keeps what is known of it up to date, on the control thread, until it is dropped from the config: names,
+    /// health, and who is back.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        let _retire = Retire(&self);
+        tokio::join!(follow::names(&self), check::all(&self), follow::returns(&self));
+    }
+
+    /// What a request of this kind is spoken in, as far as there is a choice. gRPC knows HTTP/2 alone, and a protocol is
+    /// switched to from HTTP/1.1 alone.
+    pub(crate) fn alpn(&self, is_grpc: bool, switches: bool) -> Alpn {
+        match (self.config.protocol, &self.tls) {
+            (UpstreamProtocol::Http1, _) => Alpn::Http1,
+            (UpstreamProtocol::Http2, _) => Alpn::Http2,
+            (UpstreamProtocol::Auto, Some(_)) if !switches => Alpn::Both,
+            (UpstreamProtocol::Auto, None) if is_grpc => Alpn::Http2,
+            (UpstreamProtocol::Auto, _) => Alpn::Http1,
         }
-        tokio::time::sleep(wait).await;
+    }
+
+    fn stamp(&self, now: Instant) -> Stamp {
+        Stamp(millis(now.saturating_duration_since(self.started)))
+    }
+
+    fn now(&self) -> Stamp {
+        self.stamp(Instant::now())
+    }
+
+    /// The endpoints as they are now.
+    fn current(&self) -> Arc<Endpoints> {
+        Arc::clone(&self.endpoints.borrow())
+    }
+
+    /// Where the next request goes, as an index into `set`.
+    fn choose(&self, set: &Endpoints, tried: &[Arc<Endpoint>], now: Instant) -> Option<usize> {
+        // No choice, no turn, no chance: nobody else could serve, whatever was found of it.
+        if let [_] = set.all() {
+            return Some(0);
+        }
+        let now = self.stamp(now);
+        // A retry takes no turn: the next request would else begin where this one failed, again and again.
+        let same_turn = AtomicUsize::new(self.turn.load(Ordering::Relaxed));
+        let turn = if tried.is_empty() { &self.turn } else { &same_turn };
+        let choice = Choice { policy: self.config.balance, turn, now, tried };
+        let (index, is_well) = set.choose(&choice)?;
+        self.tell_doubt(is_well || set.all().iter().any(|endpoint| endpoint.is_well(now)));
+        Some(index)
+    }
+
+    /// Tells once when no endpoint is well any more.
+    fn tell_doubt(&self, any_is_well: bool) {
+        if self.doubting.load(Ordering::Relaxed) == any_is_well
+            && self.doubting.swap(!any_is_well, Ordering::Relaxed) == any_is_well
+            && !any_is_well
+        {
+            tracing::warn!(upstream = self.config.name, "no address is well: all of them are used");
+        }
+    }
+
+    /// Takes in an answer's head.
+    fn answered(&self, endpoint: &Endpoint, status: u16, began: Instant, now: Instant) {
+        let took = now.saturating_duration_since(began);
+        self.metrics.answered(status);
+        self.metrics.duration.observe(took.as_secs_f64());
+        if eject::is_failure(status) {
+            self.failed(endpoint, format!("it answered {status}"), now);
+        } else {
+            endpoint.succeeded(took, self.stamp(now));
+        }
+    }
+
+    /// Takes in that there was no answer, or none that says that the endpoint is well.
+    fn failed(&self, endpoint: &Endpoint, why: String, now: Instant) {
+        let now = self.stamp(now);
+        if let Some(rules) = &self.config.eject
+            && endpoint.accrual.failed(rules)
+        {
+            self.eject(endpoint, rules, &why, now);
+        }
+        endpoint.failed(why, now);
+    }
+
+    /// Leaves an endpoint out for a while, unless too many are.
+    fn eject(&self, endpoint: &Endpoint, rules: &config::Eject, why: &str, now: Stamp) {
+        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = self.current();
+        let ejected = set.all().iter().filter(|one| one.accrual.is_ejected(now)).count();
+        if endpoint.accrual.is_ejected(now) || !eject::may_eject(ejected, set.all().len()) {
+            return;
+        }
+        let span = endpoint.accrual.eject(rules, now);
+        self.metrics.ejections.inc();
+        tracing::warn!(
+            upstream = self.config.name,
+            address = %endpoint.address,
+            "ejected for {} s: {why}",
+            span.as_secs_f32(),
+        );
     }
 }
 
-/// One try, at each of the upstream's addresses in turn.
-pub(crate) async fn connect_once(upstream: &Upstream) -> Result<TcpStream, ConnectError> {
-    let failed = |source| ConnectError::Connect { address: upstream.address(), source };
-    let stream = match addresses(upstream) {
-        Some(addresses) => TcpStream::connect(addresses.as_slice()).await.map_err(failed)?,
-        None => {
-            let found = tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await;
-            let found: Vec<SocketAddr> = found
-                .map_err(|source| ConnectError::Resolve { host: upstream.host.clone(), source })?
-                .collect();
-            TcpStream::connect(found.as_slice()).await.map_err(failed)?
-        }
-    };
-    stream.set_nodelay(true).map_err(failed)?;
-    Ok(stream)
-}
-
-/// The addresses that need no resolver: literal ones, and `localhost` (RFC 6761 6.3).
-fn addresses(upstream: &Upstream) -> Option<Vec<SocketAddr>> {
-    let ips = match upstream.host.parse::<IpAddr>() {
-        Ok(ip) => vec![ip],
-        Err(_) if upstream.host.eq_ignore_ascii_case("localhost") => {
-            vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
-        }
-        Err(_) => return None,
-    };
-    Some(ips.into_iter().map(|ip| SocketAddr::new(ip, upstream.port)).collect())
+/// The one endpoint of an address that needs no DNS: literal ones, and `localhost` (RFC 6761 6.3).
+fn fixed(address: &Address) -> Option<EndpointAddress> {
+    match address {
+        Address::Unix(path) => Some(EndpointAddress::Unix(path.clone())),
+        Address::Host { host, port } => match host.parse() {
+            Ok(ip) => Some(EndpointAddress::Tcp(SocketAddr::new(ip, *port))),
+            Err(_) => resolve::is_localhost(host).then_some(EndpointAddress::Localhost(*port)),
+        },
+        Address::Srv(_) => None,
+    }
 }
