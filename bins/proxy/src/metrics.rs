@@ -1,18 +1,25 @@
 //! What is counted, and the handles that the hot path counts with: no label is looked up per request.
+//!
+//! This file has what the whole process counts; `metrics::listener` and `metrics::upstream` have the families whose
+//! series belong to one of the config's listeners and upstreams. Nothing else registers a family.
+
+mod listener;
+mod upstream;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::config::Direction;
+pub(crate) use listener::{ConnectionMetrics, HttpMetrics};
+pub(crate) use upstream::UpstreamMetrics;
 
 /// From half of a local round trip to a long poll.
 const DURATION_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-/// The status classes, in the order of [`HttpMetrics::requests`].
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All metric families.
 #[derive(Debug)]
@@ -20,147 +27,158 @@ pub(crate) struct Metrics {
     pub(crate) registry: Registry,
     /// 1 while clients are sent away.
     pub(crate) draining: IntGauge,
-    pub(crate) upstream_retries: IntCounter,
-    connections: IntCounterVec,
-    open: IntGaugeVec,
-    requests: IntCounterVec,
-    in_flight: IntGaugeVec,
-    received: IntCounterVec,
-    sent: IntCounterVec,
-    duration: HistogramVec,
-    refused: IntCounterVec,
-    upstream_errors: IntCounterVec,
+    /// Lines of the access log that nobody took in time.
+    pub(crate) access_log_dropped: IntCounter,
+    config_reloads: IntCounterVec,
+    listeners: listener::Families,
+    upstreams: upstream::Families,
+    certificate_expiry: IntGaugeVec,
+    certificate_reloads: IntCounterVec,
 }
 
-/// One listener's share that both protocols have.
-#[derive(Debug)]
-pub(crate) struct ConnectionMetrics {
-    pub(crate) accepted: IntCounter,
-    pub(crate) open: IntGauge,
-    /// Bytes from clients.
-    pub(crate) received: IntCounter,
-    /// Bytes to clients.
-    pub(crate) sent: IntCounter,
-    pub(crate) upstream_errors: ByReason,
+/// Whose certificate it is that a metric tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Listener,
+    Upstream,
 }
 
-/// One HTTP listener's share.
+/// The certificate of one listener, or the one that an upstream is shown.
 #[derive(Debug)]
-pub(crate) struct HttpMetrics {
-    pub(crate) in_flight: IntGauge,
-    pub(crate) duration: Histogram,
-    requests: [IntCounter; CLASSES.len()],
-    pub(crate) refused: ByReason,
+pub(crate) struct CertificateMetrics {
+    /// Reads of changed files: `ok`, or `refused` where the old certificate stays.
+    pub(crate) reloads: Labelled<2>,
+    expiry: IntGaugeVec,
 }
 
-/// One listener's share of a family that is counted by reason.
+impl CertificateMetrics {
+    /// Tells when it ends.
+    pub(crate) fn expires(&self, at: SystemTime) {
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let gauge = self.expiry.with_label_values(&self.reloads.first);
+        gauge.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+}
+
+impl Drop for CertificateMetrics {
+    /// An alert on a certificate that is no longer used would never end.
+    fn drop(&mut self) {
+        // Fails where there was none.
+        let _ = self.expiry.remove_label_values(&self.reloads.first);
+    }
+}
+
+/// Counters that have all labels but the last one; the last one's values are rare enough to be looked up.
 #[derive(Debug)]
-pub(crate) struct ByReason {
-    listener: String,
+pub(crate) struct Labelled<const N: usize> {
+    first: [String; N],
     family: IntCounterVec,
 }
 
-impl ByReason {
-    fn new(listener: &str, family: &IntCounterVec) -> Self {
-        Self { listener: listener.to_owned(), family: family.clone() }
+impl<const N: usize> Labelled<N> {
+    fn new(first: [&str; N], family: &IntCounterVec) -> Self {
+        Self { first: first.map(str::to_owned), family: family.clone() }
     }
 
-    /// Counts one; what has a reason is rare, so the label may be looked up.
-    pub(crate) fn count(&self, reason: &str) {
-        self.family.with_label_values(&[self.listener.as_str(), reason]).inc();
+    /// Counts one with this last label.
+    pub(crate) fn count(&self, last: &str) {
+        let labels: Vec<&str> = self.first.iter().map(String::as_str).chain([last]).collect();
+        self.family.with_label_values(&labels).inc();
     }
 }
 
+/// One listener's or upstream's share of a family that is counted by reason or result.
+pub(crate) type ByReason = Labelled<1>;
+
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let registry = Registry::new();
-        let opts = |name: &str, help: &str| Opts::new(format!("podkit_proxy_{name}"), help);
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            add(&registry, IntCounterVec::new(opts(name, help), labels))
-        };
-        let gauge =
-            |name: &str, help: &str| add(&registry, IntGaugeVec::new(opts(name, help), &["listener"]));
-        let by_listener: &[&str] = &["listener"];
-        let by_reason: &[&str] = &["listener", "reason"];
-        let duration = HistogramOpts::from(opts(
-            "request_duration_seconds",
-            "Time from a request's head to the end of its answer.",
-        ))
-        .buckets(DURATION_BUCKETS.to_vec());
+        let families = Registrar(Registry::new());
         Self {
-            draining: add(
-                &registry,
-                IntGauge::with_opts(opts("draining", "1 while clients are told to go away.")),
+            draining: families
+                .gauge("draining", "1 while clients are told to go away.", &[])
+                .with_label_values::<&str>(&[]),
+            access_log_dropped: families
+                .counter("access_log_dropped_total", "Access log lines lost: nobody took them in time.", &[])
+                .with_label_values::<&str>(&[]),
+            config_reloads: families.counter(
+                "config_reloads_total",
+                "Changes of the config file: applied, or refused where the old one stays.",
+                &["result"],
             ),
-            upstream_retries: add(
-                &registry,
-                IntCounter::with_opts(opts(
-                    "upstream_retries_total",
-                    "Requests sent again because a pooled connection had ended.",
-                )),
+            listeners: listener::Families::new(&families),
+            upstreams: upstream::Families::new(&families),
+            certificate_expiry: families.gauge(
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate of a listener, or the one shown to an upstream, ends.",
+                &["role", "name"],
             ),
-            connections: counter("connections_total", "Connections accepted.", &["listener", "direction"]),
-            open: gauge("open_connections", "Client connections open now."),
-            requests: counter("requests_total", "Requests answered, by status class.", &["listener", "code"]),
-            in_flight: gauge(
-                "in_flight_requests",
-                "Requests being served now, upgraded connections included.",
+            certificate_reloads: families.counter(
+                "certificate_reloads_total",
+                "Reads of changed certificate files: ok, or refused where the old ones stay.",
+                &["role", "name", "result"],
             ),
-            received: counter("received_bytes_total", "Bytes received from clients.", by_listener),
-            sent: counter("sent_bytes_total", "Bytes sent to clients.", by_listener),
-            duration: add(&registry, HistogramVec::new(duration, by_listener)),
-            refused: counter(
-                "refused_requests_total",
-                "Requests refused, by the rule they broke.",
-                by_reason,
-            ),
-            upstream_errors: counter(
-                "upstream_errors_total",
-                "Failures of the upstream, by kind.",
-                by_reason,
-            ),
-            registry,
+            registry: families.0,
         }
     }
 
     /// The handles of one listener.
     pub(crate) fn connections_of(&self, listener: &str, direction: Direction) -> ConnectionMetrics {
-        ConnectionMetrics {
-            accepted: self.connections.with_label_values(&[listener, direction.as_str()]),
-            open: self.open.with_label_values(&[listener]),
-            received: self.received.with_label_values(&[listener]),
-            sent: self.sent.with_label_values(&[listener]),
-            upstream_errors: ByReason::new(listener, &self.upstream_errors),
-        }
+        self.listeners.connections_of(listener, direction)
     }
 
     /// The further handles of an HTTP listener.
     pub(crate) fn http_of(&self, listener: &str) -> HttpMetrics {
-        HttpMetrics {
-            in_flight: self.in_flight.with_label_values(&[listener]),
-            duration: self.duration.with_label_values(&[listener]),
-            requests: CLASSES.map(|class| self.requests.with_label_values(&[listener, class])),
-            refused: ByReason::new(listener, &self.refused),
+        self.listeners.http_of(listener)
+    }
+
+    /// The handles of one upstream.
+    pub(crate) fn upstream_of(&self, upstream: &str) -> UpstreamMetrics {
+        self.upstreams.of(upstream)
+    }
+
+    /// The handles of one certificate.
+    pub(crate) fn certificate_of(&self, role: Role, name: &str) -> CertificateMetrics {
+        let role = match role {
+            Role::Listener => "listener",
+            Role::Upstream => "upstream",
+        };
+        CertificateMetrics {
+            expiry: self.certificate_expiry.clone(),
+            reloads: Labelled::new([role, name], &self.certificate_reloads),
         }
     }
+
+    /// Counts a change of the config file.
+    pub(crate) fn config_changed(&self, is_applied: bool) {
+        self.config_reloads.with_label_values(&[if is_applied { "applied" } else { "refused" }]).inc();
+    }
 }
 
-/// Registers a family.
-fn add<C: Collector + Clone + 'static>(registry: &Registry, family: prometheus::Result<C>) -> C {
-    let family = family.expect("the names above are valid");
-    registry.register(Box::new(family.clone())).expect("the names above differ");
-    family
+/// Makes families, each with its prefix, and registers them.
+#[derive(Debug)]
+struct Registrar(Registry);
+
+impl Registrar {
+    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    fn duration(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(DURATION_BUCKETS.to_vec());
+        self.add(HistogramVec::new(opts, labels))
+    }
+
+    fn add<C: Collector + Clone + 'static>(&self, family: prometheus::Result<C>) -> C {
+        let family = family.expect("the names of the families are valid");
+        self.0.register(Box::new(family.clone())).expect("the names of the families differ");
+        family
+    }
 }
 
-impl HttpMetrics {
-    /// Counts an answer.
-    pub(crate) fn answered(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.requests[class].inc();
-    }
-
-    /// Requests answered so far.
-    pub(crate) fn total(&self) -> u64 {
-        self.requests.iter().map(IntCounter::get).sum()
-    }
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("podkit_proxy_{name}"), help)
 }

@@ -1,5 +1,7 @@
 //! What the proxy tells of itself: probes, status, metrics.
 
+use std::path::Path;
+
 use crate::support::{Origin, Proxy, ok};
 
 #[test]
@@ -49,10 +51,37 @@ fn every_metric_is_there_and_counts() {
         assert_eq!(proxy.metric(metric, labels), value, "{metric}{{{labels}}}");
         assert_eq!(proxy.metric(metric, &name), proxy.metric(metric, ""), "{metric} has the label {name}");
     }
+    let upstream = name.replace("listener", "upstream");
+    for (metric, labels, value) in [
+        ("podkit_proxy_upstream_requests_total", "code=\"2xx\"", 1.0),
+        ("podkit_proxy_upstream_requests_total", "code=\"4xx\"", 1.0),
+        ("podkit_proxy_upstream_request_duration_seconds_count", "", 2.0),
+        ("podkit_proxy_upstream_connections_total", "", 1.0),
+    ] {
+        assert_eq!(proxy.metric(metric, labels), value, "{metric}{{{labels}}}");
+        assert_eq!(proxy.metric(metric, &upstream), proxy.metric(metric, ""), "{metric} has {upstream}");
+    }
     assert!(proxy.metric("podkit_proxy_received_bytes_total", &name) > 100.0);
     assert!(proxy.metric("podkit_proxy_sent_bytes_total", &name) > 100.0);
     drop(client);
     proxy.wait_for_metric("podkit_proxy_open_connections", "", 0.0);
+}
+
+/// All text of these tests.
+fn sources(dir: &Path) -> String {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| if path.is_dir() { sources(&path) } else { std::fs::read_to_string(path).unwrap() })
+        .collect()
+}
+
+/// A metric that is declared and never counted would be a promise that nobody keeps.
+#[test]
+fn each_metric_is_looked_at_by_a_test() {
+    let tests = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"));
+    for name in crate::reference::metrics() {
+        assert!(tests.contains(&format!("podkit_proxy_{name}")), "no test looks at {name}");
+    }
 }
 
 /// The rules of `promtool check metrics`, as far as our names can break them.
