@@ -3,16 +3,17 @@
 //! Chunked framing is checked byte by byte and handed on as it came, but for chunk extensions, which are cut out
 //! (RFC 9112 7.1.1 lets a recipient ignore them, and two servers may read them differently). Never does I/O.
 
-use memchr::memmem;
-
 /// The most bytes of a trailer section; a head has its own limit.
 const TRAILERS_LIMIT: usize = 8 * 1024;
 
 /// The most bytes of chunk extensions in one body: they carry nothing, so many of them are an attack.
 const EXTENSIONS_LIMIT: u32 = 4 * 1024;
 
-/// Digits of the largest chunk size taken; 16 would let the size wrap in a signed reader.
-const SIZE_DIGITS: u8 = 15;
+/// The largest chunk taken, as HAProxy has it: a larger size could wrap in an upstream that keeps it in 32 bits.
+const LARGEST_CHUNK: u64 = 0x7fff_ffff;
+
+/// Digits that such a size has, leading zeros included.
+const SIZE_DIGITS: u8 = 8;
 
 /// How a body is delimited (RFC 9112 6.3), and how far it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +113,7 @@ pub(crate) struct Chunks {
     state: State,
     /// The size being read, then the bytes of data that are still to come.
     left: u64,
-    /// Bytes of data that are still allowed.
+    /// Bytes of data that further chunks may have.
     allowed: u64,
     /// Bytes of extensions seen so far.
     extensions: u32,
@@ -179,6 +180,9 @@ impl Chunks {
                         return Err(BadBody::Framing);
                     }
                     self.left = self.left << 4 | u64::from(digit);
+                    if self.left > LARGEST_CHUNK {
+                        return Err(BadBody::Framing);
+                    }
                     self.state = State::Size { digits: digits + 1 };
                 } else if digits == 0 {
                     return Err(BadBody::Framing);
@@ -194,13 +198,14 @@ impl Chunks {
             }
             State::Extension { begun } => self.extension(bytes, begun),
             State::SizeLf => {
+                // A chunk that would be too much is refused by its size, before a byte of it has come.
+                self.allowed = self.allowed.checked_sub(self.left).ok_or(BadBody::TooLarge)?;
                 self.state = if self.left == 0 { State::Trailers } else { State::Data };
                 line_feed(first)
             }
             State::Data => {
                 let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 self.left -= count as u64;
-                self.allowed = self.allowed.checked_sub(count as u64).ok_or(BadBody::TooLarge)?;
                 if self.left == 0 {
                     self.state = State::DataCr;
                 }
@@ -259,11 +264,21 @@ fn trailers(bytes: &[u8]) -> Result<Trailers, BadBody> {
         [] | [b'\r'] => Ok(Trailers::Unfinished),
         [b'\r', b'\n', ..] => Ok(Trailers::None),
         [b'\r' | b'\n', ..] => Err(BadBody::Framing),
-        _ => match memmem::find(bytes, b"\r\n\r\n") {
-            Some(at) if at + 4 <= TRAILERS_LIMIT => Ok(Trailers::Fields(at + 4)),
-            None if bytes.len() < TRAILERS_LIMIT => Ok(Trailers::Unfinished),
-            _ => Err(BadBody::Framing),
-        },
+        _ => {
+            for at in memchr::memchr_iter(b'\n', bytes) {
+                if bytes[at - 1] != b'\r' {
+                    return Err(BadBody::Framing);
+                }
+                if bytes[..=at].ends_with(b"\r\n\r\n") {
+                    return if at < TRAILERS_LIMIT {
+                        Ok(Trailers::Fields(at + 1))
+                    } else {
+                        Err(BadBody::Framing)
+                    };
+                }
+            }
+            if bytes.len() < TRAILERS_LIMIT { Ok(Trailers::Unfinished) } else { Err(BadBody::Framing) }
+        }
     }
 }
 

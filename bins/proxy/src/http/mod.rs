@@ -8,108 +8,147 @@
 //! `request`, `response`, `body` and `fields` are pure; `exchange` and `carry` move the bytes; this module decides
 //! what comes next on the connection.
 
+mod admit;
 mod answer;
-mod body;
+pub(crate) mod body;
+mod busy;
 mod carry;
 mod exchange;
-mod fields;
-mod pool;
-mod refusal;
+mod facts;
+pub(crate) mod fields;
+mod forwarded;
+pub(crate) mod head;
+mod host;
+mod pace;
+#[cfg(test)]
+mod property_tests;
+pub(crate) mod refusal;
 mod relay;
-mod request;
+pub(crate) mod request;
 mod response;
+mod retry;
+#[cfg(test)]
+#[path = "../../tests/it/support/strict.rs"]
+mod strict;
+mod target;
+mod trace;
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
-
-use crate::buffer::{Buffer, Lent};
-use crate::io::{self, Stall, cut, has_arrived};
+use crate::access_log::{Bytes, Entry};
+use crate::arrival::Peer;
+use crate::buffer::Lent;
+use crate::http2;
+use crate::io::{self, Stall};
 use crate::listener::Service;
 use crate::tunnel::tunnel;
-use crate::worker::Seat;
+use crate::wire::Wire;
+use crate::worker::{Seat, Worker};
+use answer::{Answer, Form};
+pub(crate) use facts::is_grpc;
+use head::HeadEnd;
 use refusal::Refusal;
 use relay::Next;
-use request::HeadEnd;
-
-pub(crate) use pool::Pool;
 
 /// An upgraded connection may be silent as long as a TCP connection may.
 const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
 
-/// How long a client that we close is still read, so that bytes on their way do not turn our answer into a reset.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// A client's connection.
 #[derive(Debug)]
 struct Connection {
-    client: TcpStream,
-    /// The client's address as the upstream is told it.
-    peer: Option<String>,
+    client: Wire,
+    peer: Rc<Peer>,
+    /// What the client says about where a request came from is believed.
+    is_trusted: bool,
     service: Rc<Service>,
     seat: Seat,
+    is_http2: bool,
+    /// The request's line in the log, where there is one.
+    entry: Option<Box<Entry>>,
 }
 
 /// Serves one client's connection to its end.
-pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, service: Rc<Service>, seat: Seat) {
-    let peer = service.is_inbound().then(|| peer.ip().to_canonical().to_string());
-    let mut connection = Connection { client, peer, service, seat };
-    let mut left_over = None;
-    while let Some(mut input) = connection.wait(left_over.take()).await {
-        let next = match connection.read_head(&mut input).await {
-            Ok(Some(length)) => connection.serve_request(&mut input, length).await,
-            Ok(None) => return,
-            Err(refusal) => connection.refuse(refusal).await,
-        };
-        match next {
-            Next::Request => left_over = Some(input),
-            Next::Close => return,
-            Next::Linger => return connection.linger(input).await,
-            Next::Cut => return cut(&connection.client),
-            Next::Tunnel { mut upstream, received, _busy } => {
-                let counts = &connection.service.state().connections;
-                let early = [Some(input), Some(received)];
-                let (client, seat) = (&mut connection.client, &connection.seat);
-                let carried = tunnel(client, &mut upstream, early, UPGRADED_IDLE, seat, counts);
-                return drop(carried.await);
-            }
-        }
-    }
+pub(crate) async fn serve(client: Wire, peer: Rc<Peer>, service: Rc<Service>, seat: Seat) {
+    Connection::new(client, peer, service, seat, false).carry().await;
+}
+
+/// Serves the one request of a stream, which speaks HTTP/1.1 to us whatever it speaks to its client.
+pub(crate) async fn serve_one(client: Wire, peer: Rc<Peer>, service: Rc<Service>, seat: Seat) {
+    Connection::new(client, peer, service, seat, true).carry().await;
 }
 
 impl Connection {
+    fn new(client: Wire, peer: Rc<Peer>, service: Rc<Service>, seat: Seat, is_http2: bool) -> Self {
+        let is_trusted = service.listener.config.trusts(peer.address.map(|address| address.ip()));
+        Self { client, peer, is_trusted, service, seat, is_http2, entry: None }
+    }
+
+    /// Serves all requests; of a stream, its one.
+    async fn carry(mut self) {
+        let mut left_over = None;
+        let mut is_first = !self.is_http2;
+        while let Some(mut input) = self.wait(left_over.take()).await {
+            let next = match self.read_head(&mut input).await {
+                Ok(Some(_)) if is_first && input.filled().starts_with(http2::PREFACE) => {
+                    let Self { client, peer, service, seat, .. } = self;
+                    return Worker::run(http2::serve(client, Some(input), peer, service, seat));
+                }
+                Ok(Some(length)) => self.serve_request(&mut input, length).await,
+                Ok(None) => return,
+                Err(refusal) => self.refuse(refusal).await,
+            };
+            is_first = false;
+            if !matches!(next, Next::Tunnel { .. }) {
+                // With that it is written.
+                self.entry = None;
+            }
+            match next {
+                Next::Request if self.is_http2 => return,
+                Next::Request => left_over = Some(input),
+                Next::Close => return,
+                Next::Linger => return io::linger(&self.client, input, &self.seat.watch).await,
+                Next::Cut => return self.client.cut(),
+                Next::Tunnel { upstream, received, _busy } => {
+                    let counts = &self.service.listener.numbers.connections;
+                    let early = [Some(input), Some(received)];
+                    let none = Bytes::default();
+                    let bytes = self.entry.as_ref().map_or(&none, |entry| &entry.bytes);
+                    let wires = [&self.client, &upstream.wire];
+                    let carried = tunnel(wires, early, UPGRADED_IDLE, &self.seat, counts, bytes).await;
+                    return self.ended(carried.err().map(|stall| stall.reason()));
+                }
+            }
+        }
+    }
+
     /// Waits for the first bytes of a request, without a buffer; `None` when the connection is to end.
     async fn wait(&mut self, left_over: Option<Lent>) -> Option<Lent> {
         if let Some(input) = left_over.filter(|input| !input.is_empty()) {
             return Some(input);
         }
-        let (watch, config) = (&self.seat.watch, &self.service.config);
+        let (watch, config) = (&self.seat.watch, &self.service.listener.config);
         let idle_until = watch.after(config.timeouts.idle);
         // A client that has just come, or has just been served, may be about to ask.
-        let closing_until = watch.now().plus(self.service.quiet);
+        let closing_until = watch.now().plus(self.service.listener.quiet);
         poll_fn(|cx| {
             if self.client.poll_read_ready(cx).is_ready() {
                 // The event loop may say so of a silent connection: only the read tells.
                 let mut input = self.seat.worker.buffers.lend();
-                let mut space = ReadBuf::new(input.space());
-                if let Poll::Ready(result) = Pin::new(&mut self.client).poll_read(cx, &mut space) {
-                    let count = result.map_or(0, |()| space.filled().len());
+                if let Poll::Ready(result) = self.client.poll_read(cx, input.space()) {
+                    let count = result.unwrap_or(0);
                     input.fill(count);
-                    self.service.state().connections.received.inc_by(count as u64);
+                    self.service.listener.numbers.connections.received.inc_by(count as u64);
                     return Poll::Ready((count > 0).then_some(input));
                 }
             }
             let until = if watch.is_closing() { idle_until.min(closing_until) } else { idle_until };
             if watch.is_over(until, cx) {
                 // What has arrived in this moment is still served.
-                return Poll::Ready(has_arrived(&self.client).then(|| self.seat.worker.buffers.lend()));
+                return Poll::Ready(self.client.has_arrived().then(|| self.seat.worker.buffers.lend()));
             }
             Poll::Pending
         })
@@ -117,11 +156,10 @@ impl Connection {
     }
 
     /// Reads until a whole head is there, and gives its length; `None` where the client left before.
-    async fn read_head(&mut self, input: &mut Buffer) -> Result<Option<usize>, Refusal> {
-        let (watch, config) = (&self.seat.watch, &self.service.config);
+    async fn read_head(&mut self, input: &mut Lent) -> Result<Option<usize>, Refusal> {
+        let (watch, config) = (&self.seat.watch, &self.service.listener.config);
         let until = watch.after(config.timeouts.header);
         let mut end = HeadEnd::default();
-        let (mut from, _) = self.client.split();
         loop {
             // Empty lines before a request are to be ignored (RFC 9112 2.2).
             while input.filled().starts_with(b"\r\n") {
@@ -137,9 +175,9 @@ impl Connection {
             }
             // One byte more than the limit, to tell a head that fits from one that does not.
             input.make_room(config.limits.header_size + 1);
-            match io::read(&mut from, input, watch, until).await {
+            match io::read(&self.client, input, watch, until).await {
                 Ok(0) | Err(Stall::Broken(_)) => return Ok(None),
-                Ok(count) => self.service.state().connections.received.inc_by(count as u64),
+                Ok(count) => self.service.listener.numbers.connections.received.inc_by(count as u64),
                 Err(Stall::Timeout) if input.is_empty() => return Ok(None),
                 Err(Stall::Timeout) => return Err(Refusal::HeaderTimeout),
             }
@@ -148,66 +186,39 @@ impl Connection {
 
     /// Answers a request that is not carried, and closes: where the next one begins is not known.
     async fn refuse(&mut self, refusal: Refusal) -> Next {
+        if self.entry.is_none() {
+            self.entry = Entry::begin(&self.service, &self.peer);
+        }
+        self.refused(refusal);
+        if self.answer(refusal.into(), true, Form::Json).await { Next::Linger } else { Next::Cut }
+    }
+
+    /// Counts a refusal.
+    fn refused(&self, refusal: Refusal) {
         self.service.http().refused.count(refusal.reason());
-        self.answer(refusal.status(), refusal.message(), true, false).await;
-        Next::Linger
+        self.ended(Some(refusal.reason()));
     }
 
-    /// Sends an answer of our own.
-    async fn answer(&mut self, status: u16, message: &str, close: bool, is_head: bool) {
-        let mut out = self.seat.worker.buffers.lend();
-        answer::write(&mut out, status, message, close, is_head);
-        let until = self.seat.watch.after(self.service.config.timeouts.idle);
-        let (_, mut to) = self.client.split();
+    /// Says for the log what became of the request.
+    fn ended(&self, reason: Option<&'static str>) {
+        if let Some(entry) = &self.entry {
+            entry.ended(reason);
+        }
+    }
+
+    /// Sends an answer of our own; false where the client did not take all of it: what came behind the part that it
+    /// has would be read as the rest.
+    async fn answer(&mut self, answer: Answer, close: bool, form: Form) -> bool {
+        let mut out = self.seat.worker.heads.lend();
+        answer.write(close, form, &mut out);
+        let until = self.seat.watch.after(self.service.listener.config.timeouts.write);
         let written = Cell::new(0);
-        self.service.http().answered(status);
-        // A client that is gone needs no answer.
-        let _ = io::write(&mut to, [out.filled(), &[]], &self.seat.watch, until, &written).await;
-        self.service.state().connections.sent.inc_by(written.get());
-    }
-
-    /// Closes our direction, and reads what is still on its way: a close with unread bytes is sent as a reset, which
-    /// can take our answer from the client (RFC 9112 9.6).
-    async fn linger(mut self, mut input: Lent) {
-        if poll_fn(|cx| Pin::new(&mut self.client).poll_shutdown(cx)).await.is_err() {
-            return;
+        self.service.http().answered(answer.status);
+        if let Some(entry) = &self.entry {
+            entry.answered(answer.status, None);
         }
-        let until = self.seat.watch.after(LINGER);
-        let (mut from, _) = self.client.split();
-        loop {
-            input.clear();
-            match io::read(&mut from, &mut input, &self.seat.watch, until).await {
-                Ok(1..) if self.seat.watch.now() < until => {}
-                _ => return,
-            }
-        }
-    }
-}
-
-/// Counts a request as in flight for as long as it lives, also through a panic.
-#[derive(Debug)]
-struct Busy {
-    service: Rc<Service>,
-    started: Instant,
-}
-
-impl Busy {
-    fn new(service: &Rc<Service>) -> Self {
-        let started = Instant::now();
-        service.http().in_flight.inc();
-        service.state().last_request.set(&service.worker.state, started);
-        Self { service: Rc::clone(service), started }
-    }
-
-    /// Counts the time that the answer took.
-    fn ended(&self) {
-        self.service.http().duration.observe(self.started.elapsed().as_secs_f64());
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.service.http().in_flight.dec();
-        self.service.state().last_end.set(&self.service.worker.state, Instant::now());
+        let outcome = io::write(&self.client, [out.filled(), &[]], &self.seat.watch, until, &written).await;
+        self.service.listener.numbers.connections.sent.inc_by(written.get());
+        outcome.is_ok()
     }
 }

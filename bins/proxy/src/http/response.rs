@@ -1,10 +1,12 @@
 //! An upstream's response head, checked and written anew for the client. Pure functions over bytes.
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use super::body::{Body, Chunks};
-use super::fields::{Connection, Field, content_length};
-use super::request::{Request, write_field};
+use super::fields::{CHUNKED, Connection, Field, content_length, plain_length};
+use super::head::write_field;
+use super::request::Request;
 use crate::buffer::Buffer;
 use crate::config::MAX_HEADERS;
 
@@ -23,6 +25,8 @@ pub(crate) struct Response {
     pub(crate) keep_framing: bool,
     /// The upstream connection can carry another request.
     pub(crate) reusable: bool,
+    /// For how long the upstream keeps it open, if it says so.
+    pub(crate) keep_alive: Option<Duration>,
     /// The client is told, or knows by the version, that its connection ends with this.
     pub(crate) close: bool,
 }
@@ -39,6 +43,23 @@ impl Response {
     }
 }
 
+/// Whether these are the bytes of a head as far as they go: an answer begins with its first byte, and each of its lines
+/// ends in CRLF. The parser would take empty lines and bare LFs, which the next reader may take for something else.
+fn begins_well(bytes: &[u8]) -> Result<(), BadResponse> {
+    let start = &b"HTTP/1."[..bytes.len().min(7)];
+    if !bytes.starts_with(start) {
+        return Err(BadResponse("it does not begin with a status line"));
+    }
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        match at.checked_sub(1).map(|before| bytes[before]) {
+            Some(b'\r') if at >= 3 && &bytes[at - 3..at - 1] == b"\r\n" => break,
+            Some(b'\r') => {}
+            _ => return Err(BadResponse("a line of its head ends without a carriage return")),
+        }
+    }
+    Ok(())
+}
+
 /// Reads a head if all of it is there, and writes the client's to `out`, which it clears. `close` is whether the
 /// client's connection must end with this response.
 pub(crate) fn read(
@@ -47,12 +68,14 @@ pub(crate) fn read(
     close: bool,
     out: &mut Buffer,
 ) -> Result<Option<Response>, BadResponse> {
+    begins_well(bytes)?;
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(BadResponse("its head has too many fields")),
         Err(_) => return Err(BadResponse("its head is malformed")),
     };
     let (Some(minor), Some(status)) = (parsed.version, parsed.code) else {
@@ -63,6 +86,7 @@ pub(crate) fn read(
     }
     let mut kinds = [Field::Other; MAX_HEADERS];
     let (mut connection, mut content, mut chunked, mut upgrade) = (Connection::default(), None, false, None);
+    let mut keep_alive = None;
     for (header, kind) in parsed.headers.iter().zip(&mut kinds) {
         *kind = Field::of(header.name);
         match kind {
@@ -71,7 +95,7 @@ pub(crate) fn read(
                 content = Some(content_length(header.value).ok_or(BadResponse("its length is no number"))?);
             }
             Field::TransferEncoding => {
-                if chunked || minor == 0 || !header.value.eq_ignore_ascii_case(b"chunked") {
+                if chunked || minor == 0 || !header.value.eq_ignore_ascii_case(CHUNKED) {
                     return Err(BadResponse("its transfer coding is not chunked"));
                 }
                 chunked = true;
@@ -80,6 +104,9 @@ pub(crate) fn read(
                 return Err(BadResponse("it names too many connection options"));
             }
             Field::Upgrade => upgrade = Some(header.value),
+            Field::HopByHop if header.name.eq_ignore_ascii_case("keep-alive") => {
+                keep_alive = keep_alive_timeout(header.value);
+            }
             _ => {}
         }
     }
@@ -101,7 +128,12 @@ pub(crate) fn read(
         status,
         body,
         keep_framing,
-        reusable: body != Body::UntilClose && !connection.close && (minor == 1 || connection.keep_alive),
+        reusable: body != Body::UntilClose
+            && !connection.close
+            && (minor == 1 || connection.keep_alive)
+            // A body that must not be there may follow all the same, as the answer to whoever asks next.
+            && !(status == 204 && (chunked || content.is_some_and(|length| length > 0))),
+        keep_alive,
         close,
     };
     response.close = !interim && (close || response.ends_by_close());
@@ -113,13 +145,19 @@ pub(crate) fn read(
     }
     for (header, kind) in parsed.headers.iter().zip(&kinds) {
         let dropped = match kind {
-            Field::Connection | Field::HopByHop | Field::Upgrade => true,
-            Field::TransferEncoding => interim || status == 204 || request.http10,
+            Field::Connection | Field::HopByHop | Field::Te | Field::Upgrade => true,
+            // Where no chunks follow, a client could still wait for them.
+            Field::TransferEncoding => request.http10 || !matches!(body, Body::Chunked(_)),
             Field::ContentLength => interim || status == 204,
             _ => connection.names(header.name),
         };
         if !dropped {
-            write_field(out, header.name, header.value);
+            let value = match kind {
+                Field::TransferEncoding => CHUNKED,
+                Field::ContentLength => plain_length(header.value),
+                _ => header.value,
+            };
+            write_field(out, header.name, value);
         }
     }
     // 426 Upgrade Required has to name the protocol (RFC 9110 15.5.22).
@@ -140,6 +178,15 @@ pub(crate) fn read(
     Ok(Some(response))
 }
 
+/// The `timeout=5` of a Keep-Alive field: what the upstream closes an idle connection after.
+fn keep_alive_timeout(value: &[u8]) -> Option<Duration> {
+    let seconds = value.split(|byte| *byte == b',').find_map(|parameter| {
+        let (name, number) = parameter.trim_ascii().split_at_checked(8)?;
+        name.eq_ignore_ascii_case(b"timeout=").then_some(number)
+    })?;
+    std::str::from_utf8(seconds).ok()?.parse().ok().map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +198,7 @@ mod tests {
         http10: false,
         keep_alive: true,
         upgrade: false,
+        grpc: false,
     };
 
     fn carried(raw: &str, request: &Request, close: bool) -> (Response, String) {
@@ -197,6 +245,35 @@ mod tests {
     }
 
     #[test]
+    fn the_time_that_an_upstream_keeps_a_connection_is_learnt() {
+        let keep_alive = |value: &str| {
+            let raw = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: {value}\r\n\r\n");
+            carried(&raw, &GET, false).0.keep_alive
+        };
+        assert_eq!(keep_alive("timeout=5"), Some(Duration::from_secs(5)));
+        assert_eq!(keep_alive("max=100, Timeout=72"), Some(Duration::from_secs(72)));
+        for none in ["", "timeout", "timeout=", "timeout=-1", "timeout=x", "max=5"] {
+            assert_eq!(keep_alive(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn where_no_body_can_be_nothing_tells_of_one_and_nobody_else_gets_it() {
+        let (response, head) = carried("HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", &GET, false);
+        assert_eq!((head.as_str(), response.reusable), ("HTTP/1.1 204 No\r\n\r\n", false));
+        let (response, head) = carried("HTTP/1.1 304 Not\r\nTransfer-Encoding: chunked\r\n\r\n", &GET, false);
+        assert_eq!((head.as_str(), response.reusable), ("HTTP/1.1 304 Not\r\n\r\n", true));
+    }
+
+    #[test]
+    fn what_delimits_a_body_is_spelled_in_one_way() {
+        let (_, head) = carried("HTTP/1.1 200 OK\r\nContent-Length: 007\r\n\r\n", &GET, false);
+        assert!(head.contains("Content-Length: 7\r\n"), "{head}");
+        let (_, head) = carried("HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\n\r\n", &GET, false);
+        assert!(head.contains("Transfer-Encoding: chunked\r\n"), "{head}");
+    }
+
+    #[test]
     fn an_old_client_gets_no_chunks_and_is_told_of_keep_alive() {
         let old = Request { http10: true, ..GET };
         let (response, head) = carried("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &old, false);
@@ -230,6 +307,14 @@ mod tests {
             "HTTP/1.1 999 What\r\n\r\n",
             "HTTP/2 200\r\n\r\n",
             "SSH-2.0-OpenSSH\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\nContent-Length: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\n",
+            "HTTP/1.1 200 OK\r\nX: 1\r\n folded\r\n\r\n",
+            // Refused before its end has come.
+            "HTTP/1.1 200 OK\r\nX: 1\nY",
+            "<html>",
         ] {
             assert!(read(raw.as_bytes(), &GET, false, &mut Buffer::default()).is_err(), "{raw:?}");
         }
