@@ -26,7 +26,7 @@ fn each_direction_ends_by_itself() {
 
 #[test]
 fn the_origin_may_speak_first_and_end_first() {
-    let origin = Origin::start(|mut connection| {
+    let origin = Origin::speaking_first(|mut connection| {
         connection.send("220 ready\r\n");
         connection.shutdown().unwrap();
         connection.drain();
