@@ -1,4 +1,7 @@
-//! Origins that end, hang, lie and come back; and limits of our own.
+//! Origins that end, hang, lie and come back; clients that do; and limits of our own.
+
+mod clients;
+mod origins;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -130,7 +133,7 @@ fn bytes_behind_an_answer_are_nobodys_answer() {
 
 #[test]
 fn an_app_that_is_not_there_is_a_502_after_the_connect_timeout() {
-    let nobody = ([127, 0, 0, 1], free_port()).into();
+    let nobody: std::net::SocketAddr = ([127, 0, 0, 1], free_port()).into();
     let dir = tempfile::tempdir().unwrap();
     let proxy = Proxy::yaml(nobody, dir.path(), "", "connect_timeout: 300ms");
     let mut client = proxy.connect();
@@ -139,7 +142,7 @@ fn an_app_that_is_not_there_is_a_502_after_the_connect_timeout() {
     assert_eq!(response.field("content-type"), Some("application/json"));
     assert_eq!(client.get("/").status, 502, "the connection goes on");
     assert_eq!(proxy.metric("podkit_proxy_upstream_errors_total", "reason=\"connect\""), 2.0);
-    assert_eq!(proxy.ask("GET", "/readyz").status, 200);
+    assert_eq!((proxy.ask("GET", "/readyz").status, proxy.ask("GET", "/livez").status), (503, 200));
 }
 
 #[test]
@@ -218,17 +221,39 @@ fn accepting_pauses_at_the_connection_limit_and_goes_on_below() {
     assert_eq!(third.response().text(), "hello");
 }
 
+/// Lets a running proxy open only so many files.
+fn limit_files(proxy: &Proxy, limit: usize) {
+    let (pid, limit) = (proxy.process.id().to_string(), format!("--nofile={limit}:"));
+    let status = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    assert!(status.is_ok_and(|status| status.success()), "prlimit (util-linux) is needed here");
+}
+
 #[test]
 fn without_file_descriptors_accepting_backs_off_and_goes_on() {
     let origin = Origin::hello();
     let proxy = Proxy::http(origin.address);
-    let pid = proxy.process.id().to_string();
-    let status = std::process::Command::new("prlimit").args(["--pid", &pid, "--nofile=40:40"]).status();
-    assert!(status.is_ok_and(|status| status.success()), "prlimit (util-linux) is needed here");
+    limit_files(&proxy, 40);
     let crowd: Vec<_> = (0..60).map(|_| proxy.connect()).collect();
     proxy.process.wait_for_stderr("cannot accept a connection");
     drop(crowd);
     eventually("it serves again", || (proxy.connect().get("/").status == 200).then_some(()));
+    assert_eq!(proxy.ask("GET", "/livez").status, 200);
+}
+
+#[test]
+fn without_a_file_descriptor_for_the_upstream_a_request_is_a_502_and_the_next_one_is_served() {
+    let origin = Origin::hello();
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = Proxy::yaml(origin.address, dir.path(), "", "connect_timeout: 300ms");
+    let mut client = proxy.connect();
+    proxy.wait_for_metric("podkit_proxy_open_connections", "", 1.0);
+    limit_files(&proxy, 1);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok");
+    let response = client.response();
+    assert_eq!((response.status, response.closes()), (502, true), "a body may be left");
+    limit_files(&proxy, 1000);
+    assert_eq!(proxy.connect().get("/").text(), "hello");
+    proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", 0.0);
 }
 
 #[test]
