@@ -15,6 +15,9 @@ use crate::{binaries::Binaries, screen::Screen};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+/// Where the manifests mount their ConfigMaps.
+const MOUNTS: [&str; 2] = ["/seed/", "/proxy/"];
+
 /// One call of a podkit binary in a manifest.
 #[derive(Debug)]
 struct Call {
@@ -88,17 +91,21 @@ fn accepts_the_values(program: &Path, call: &Call, config: &Path) {
     if call.args.first().is_some_and(|arg| arg == "install") {
         return;
     }
-    let local = |arg: &String| arg.replace("/seed/", &format!("{}/", config.display()));
-    let output = Command::new(program).arg("check").args(call.args.iter().map(local)).output().unwrap();
+    let args = call.args.iter().map(|arg| local(arg, config));
+    let output = Command::new(program).arg("check").args(args).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {} check {:?}: {told}", call.place, call.binary, call.args);
 }
 
-/// The files of each ConfigMap, with the volume's mount point `/seed` moved to `dir`.
+/// A text with the mount points of ConfigMaps moved to `dir`.
+fn local(text: &str, dir: &Path) -> String {
+    MOUNTS.iter().fold(text.to_owned(), |text, mount| text.replace(mount, &format!("{}/", dir.display())))
+}
+
+/// The files of each ConfigMap.
 fn write_config_maps(documents: &[Value], dir: &Path) {
     for (name, text) in documents.iter().filter_map(|document| document["data"].as_object()).flatten() {
-        let text = text.as_str().expect("text").replace("/seed/", &format!("{}/", dir.display()));
-        fs::write(dir.join(name), text).unwrap();
+        fs::write(dir.join(name), local(text.as_str().expect("text"), dir)).unwrap();
     }
 }
 
