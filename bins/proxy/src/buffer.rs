@@ -93,10 +93,15 @@ impl Buffer {
     }
 
     /// Appends bytes, growing as needed: for what we write ourselves, which is bounded by what was read.
+    // Inline: most of what is written is a constant of a few bytes, which needs no call then.
+    #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
-        self.space()[..bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
+        let end = self.end + bytes.len();
+        if end > self.bytes.len() {
+            self.grow(end);
+        }
+        self.bytes[self.end..end].copy_from_slice(bytes);
+        self.end = end;
     }
 
     /// Appends bytes if they fit as it is; false where they do not. One span is written faster than two.
@@ -115,10 +120,14 @@ impl Buffer {
 
     /// Makes space for so many bytes, growing as needed.
     pub(crate) fn reserve(&mut self, count: usize) {
-        let end = self.end + count;
-        if end > self.bytes.len() {
-            self.bytes.resize(end.next_power_of_two(), 0);
+        if self.end + count > self.bytes.len() {
+            self.grow(self.end + count);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, size: usize) {
+        self.bytes.resize(size.next_power_of_two(), 0);
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use crate::listener::Accepting;
 use crate::state::{Listener, State};
+use crate::turn;
 use crate::worker::Worker;
 
 /// Orders that may wait; a worker takes each at once.
@@ -106,6 +107,7 @@ fn gone() -> io::Error {
 fn work(index: usize, state: Arc<State>, room: usize, orders: mpsc::Receiver<(Order, Done)>) {
     // One thread: a sidecar has a part of one CPU, and nothing on a worker needs a lock then (contract 3, point 10).
     let mut builder = Builder::new_current_thread();
+    builder.on_thread_unpark(turn::begin);
     match builder.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => {
             let worker = Worker::new(index, state, room);

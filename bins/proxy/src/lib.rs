@@ -42,6 +42,7 @@ mod stop;
 mod tcp;
 mod tls;
 mod tunnel;
+mod turn;
 mod upstream;
 mod wire;
 mod worker;

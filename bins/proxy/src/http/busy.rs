@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::guard::Permit;
 use crate::listener::Service;
+use crate::turn;
 
 #[derive(Debug)]
 pub(super) struct Busy {
@@ -24,13 +25,16 @@ impl Busy {
 
     /// Counts the time that the answer took.
     pub(super) fn ended(&self) {
-        self.service.http().duration.observe(self.started.elapsed().as_secs_f64());
+        self.service
+            .http()
+            .duration
+            .observe(turn::now().saturating_duration_since(self.started).as_secs_f64());
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         self.service.http().in_flight.dec();
-        self.service.listener.numbers.last_end.set(&self.service.worker.state, Instant::now());
+        self.service.listener.numbers.last_end.set(&self.service.worker.state, turn::now());
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure functions over bytes: never does I/O.
 
+use std::ops::Range;
+
 use httparse::Header;
 
 use super::fields::{CHUNKED, Connection, Field, Fields, plain_length};
@@ -121,48 +123,69 @@ impl<'a, 'h> Head<'a, 'h> {
         }
     }
 
-    /// Appends all fields to `out` but those of some kinds, each as `name: value`, and what delimits the body in the
-    /// one spelling that every server reads alike. Fields that stand so already, one behind the other, are copied in
-    /// one go.
+    /// Appends all fields to `out` but those of some kinds.
     pub(super) fn copy(&self, without: Fields, out: &mut Buffer) {
-        let mut run = 0..0;
-        for (kind, name, value) in self.iter() {
-            if without.has(kind) {
-                continue;
-            }
-            let plain = match kind {
-                Field::TransferEncoding => CHUNKED,
-                Field::ContentLength => plain_length(value),
-                _ => value,
-            };
-            let line = self.place(name)..self.place(value).wrapping_add(value.len()).wrapping_add(2);
-            let is_plain = self.raw.get(line.clone()).is_some_and(|raw| {
-                plain == value
-                    && raw.len() == name.len() + value.len() + 4
-                    && raw[name.len()..].starts_with(b": ")
-                    && raw.ends_with(b"\r\n")
-            });
-            if is_plain && run.end == line.start {
-                run.end = line.end;
-                continue;
-            }
-            out.push(&self.raw[std::mem::replace(&mut run, 0..0)]);
-            if is_plain {
-                run = line;
-            } else {
-                write_field(out, name, plain);
-            }
+        let mut copy = Copy::new(self.raw, 0, out);
+        for (kind, name, value) in self.iter().filter(|(kind, ..)| !without.has(*kind)) {
+            copy.field(kind, name, value);
         }
-        out.push(&self.raw[run]);
+        copy.end();
+    }
+}
+
+/// A head that is written anew from parts of another one: each field as `name: value`, and what delimits the body in the
+/// one spelling that every server reads alike. What stands so already, one behind the other, is copied in one go.
+pub(super) struct Copy<'a, 'o> {
+    raw: &'a [u8],
+    run: Range<usize>,
+    out: &'o mut Buffer,
+}
+
+impl<'a, 'o> Copy<'a, 'o> {
+    /// Appends to `out`, the first `start` bytes of `raw` as they are.
+    pub(super) fn new(raw: &'a [u8], start: usize, out: &'o mut Buffer) -> Self {
+        Self { raw, run: 0..start, out }
     }
 
-    /// Where in the head a part of it begins. Empty values may be anywhere, which `copy` can stand.
+    /// Appends a field, whose name and value are parts of the raw head.
+    pub(super) fn field(&mut self, kind: Field, name: &str, value: &[u8]) {
+        let plain = match kind {
+            Field::TransferEncoding => CHUNKED,
+            Field::ContentLength => plain_length(value),
+            _ => value,
+        };
+        let line = self.place(name)..self.place(value).wrapping_add(value.len()).wrapping_add(2);
+        let is_plain = self.raw.get(line.clone()).is_some_and(|raw| {
+            plain == value
+                && raw.len() == name.len() + value.len() + 4
+                && raw[name.len()..].starts_with(b": ")
+                && raw.ends_with(b"\r\n")
+        });
+        if is_plain && self.run.end == line.start {
+            self.run.end = line.end;
+            return;
+        }
+        self.out.push(&self.raw[std::mem::replace(&mut self.run, 0..0)]);
+        if is_plain {
+            self.run = line;
+        } else {
+            write_field(self.out, name, plain);
+        }
+    }
+
+    /// Appends what is left.
+    pub(super) fn end(self) {
+        self.out.push(&self.raw[self.run]);
+    }
+
+    /// Where in the head a part of it begins. Empty values may be anywhere, which `field` can stand.
     fn place(&self, part: impl AsRef<[u8]>) -> usize {
         (part.as_ref().as_ptr() as usize).wrapping_sub(self.raw.as_ptr() as usize)
     }
 }
 
 /// Appends `name: value` and the line end.
+#[inline]
 pub(super) fn write_field(out: &mut Buffer, name: &str, value: &[u8]) {
     out.push(name.as_bytes());
     out.push(b": ");

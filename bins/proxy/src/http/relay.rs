@@ -1,8 +1,6 @@
 //! One request, carried: which upstream connection it takes, whether it may be tried again, and what the client gets
 //! when it fails.
 
-use std::time::Instant;
-
 use super::Connection;
 use super::admit::Turned;
 use super::answer::{Answer, Form};
@@ -14,6 +12,7 @@ use super::request::{self, Request, Rules};
 use super::retry::{Again, Try, again};
 use crate::access_log::Entry;
 use crate::buffer::{Buffer, Lent};
+use crate::turn;
 use crate::upstream::{ConnectError, Link, Purpose};
 use crate::wire::Wire;
 use crate::worker::Tick;
@@ -82,7 +81,7 @@ impl Connection {
             entry.line().text("protocol", protocol.as_bytes());
         }
         input.consume(length);
-        let started = Instant::now();
+        let started = turn::now();
         let until = self.seat.watch.after(self.service.listener.config.timeouts.request);
         let permit = match self.admit(started).await {
             Ok(permit) => permit,

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use super::body::{Body, Chunks};
-use super::fields::{CHUNKED, Connection, Field, content_length, plain_length};
-use super::head::write_field;
+use super::fields::{CHUNKED, Connection, Field, content_length};
+use super::head::{Copy, write_field};
 use super::request::Request;
 use crate::buffer::Buffer;
 use crate::config::MAX_HEADERS;
@@ -139,10 +139,8 @@ pub(crate) fn read(
     response.close = !interim && (close || response.ends_by_close());
 
     out.clear();
-    let digits = [b'0' + (status / 100) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
-    for part in [b"HTTP/1.1 ", &digits[..], b" ", parsed.reason.unwrap_or_default().as_bytes(), b"\r\n"] {
-        out.push(part);
-    }
+    let start = write_status_line(bytes, status, parsed.reason.unwrap_or_default(), out);
+    let mut copy = Copy::new(bytes, start, out);
     for (header, kind) in parsed.headers.iter().zip(&kinds) {
         let dropped = match kind {
             Field::Connection | Field::HopByHop | Field::Te | Field::Upgrade => true,
@@ -152,14 +150,10 @@ pub(crate) fn read(
             _ => connection.names(header.name),
         };
         if !dropped {
-            let value = match kind {
-                Field::TransferEncoding => CHUNKED,
-                Field::ContentLength => plain_length(header.value),
-                _ => header.value,
-            };
-            write_field(out, header.name, value);
+            copy.field(*kind, header.name, header.value);
         }
     }
+    copy.end();
     // 426 Upgrade Required has to name the protocol (RFC 9110 15.5.22).
     match upgrade.filter(|_| matches!(status, 101 | 426)) {
         Some(protocol) => {
@@ -176,6 +170,24 @@ pub(crate) fn read(
     }
     out.push(b"\r\n");
     Ok(Some(response))
+}
+
+/// Appends the status line, unless the one that came has its form: then returns how many bytes it has.
+fn write_status_line(bytes: &[u8], status: u16, reason: &str, out: &mut Buffer) -> usize {
+    const START: &[u8] = b"HTTP/1.1 200 ";
+    let end = START.len() + reason.len();
+    let is_plain = bytes.starts_with(&START[..9])
+        && bytes[START.len() - 1] == b' '
+        && bytes.get(START.len()..end) == Some(reason.as_bytes())
+        && bytes[end..].starts_with(b"\r\n");
+    if is_plain {
+        return end + 2;
+    }
+    let digits = [b'0' + (status / 100) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+    for part in [b"HTTP/1.1 ", &digits[..], b" ", reason.as_bytes(), b"\r\n"] {
+        out.push(part);
+    }
+    0
 }
 
 /// The `timeout=5` of a Keep-Alive field: what the upstream closes an idle connection after.

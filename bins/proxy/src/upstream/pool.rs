@@ -15,6 +15,7 @@ use super::start::Opened;
 use super::streams::{Opener, Opening, Streams};
 use super::{Endpoints, Purpose, Upstream};
 use crate::tls::Alpn;
+use crate::turn;
 use crate::wire::Wire;
 use crate::worker::{Clock, Tick};
 
@@ -48,7 +49,7 @@ impl Link {
             is_reused,
             upstream: Arc::clone(upstream),
             endpoint,
-            began: Cell::new(Instant::now()),
+            began: Cell::new(turn::now()),
             busy: Cell::new(false),
         };
         link.set_busy(true);
@@ -62,14 +63,14 @@ impl Link {
 
     /// The head of an answer has come; returns how long that took.
     pub(crate) fn answered(&self, status: u16) -> Duration {
-        let now = Instant::now();
+        let now = turn::now();
         self.upstream.answered(&self.endpoint, status, self.began.get(), now);
         now.saturating_duration_since(self.began.get())
     }
 
     /// There was no answer, or none that can be used.
     pub(crate) fn failed(&self, why: &str) {
-        self.upstream.failed(&self.endpoint, why.to_owned(), Instant::now());
+        self.upstream.failed(&self.endpoint, why.to_owned(), turn::now());
     }
 
     fn set_busy(&self, busy: bool) {
@@ -149,7 +150,7 @@ impl Pool {
 
     /// Begins the tries of a request. Its retries come out of a budget that each request adds to.
     pub(crate) fn begin(&self, repeatable: bool, purpose: Purpose) -> Tries {
-        let began = Instant::now();
+        let began = turn::now();
         self.upstream.budget.request(self.upstream.stamp(began));
         Tries { repeatable, tried: Vec::new(), fresh: false, again: 0, purpose, began }
     }
@@ -186,10 +187,10 @@ impl Pool {
 
     /// A new connection, for whatever it will carry.
     pub(crate) async fn connect_any(&self, purpose: Purpose) -> Result<Link, ConnectError> {
-        let began = Instant::now();
+        let began = turn::now();
         let mut tries = Tries { repeatable: false, tried: Vec::new(), fresh: true, again: 0, purpose, began };
         let link = self.connect(None, &mut tries).await?;
-        let now = Instant::now();
+        let now = turn::now();
         link.endpoint.succeeded(now.saturating_duration_since(began), self.upstream.stamp(now));
         Ok(link)
     }
@@ -250,7 +251,7 @@ impl Pool {
     /// Whether a request may be tried once more, now that `link` has failed it without a byte of an answer. `free` is
     /// where the upstream has only closed an idle connection, as it may: that counts once, and against no budget.
     pub(crate) fn may_retry(&self, tries: &mut Tries, link: &Link, free: bool) -> bool {
-        tries.began = Instant::now();
+        tries.began = turn::now();
         if free && !tries.fresh {
             tries.fresh = true;
             return true;
