@@ -144,7 +144,9 @@ pub(crate) struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        const MAX_IDLE: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+        /// A bound, not an aim: what is not needed for `idle_timeout` is closed, and what a burst would have to
+        /// connect anew costs more than it takes to keep it until then.
+        const MAX_IDLE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
         Self { idle_timeout: Duration::from_secs(4), max_idle: MAX_IDLE }
     }
 }

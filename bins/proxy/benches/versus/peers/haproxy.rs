@@ -20,8 +20,10 @@ pub(super) fn command(job: &Job, ports: Ports, dir: &Path) -> Result<Command> {
             format!("ssl crt {} alpn {alpn}", certs.both().display())
         }
     };
+    // It would give up idle connections to the origin once a quarter of its descriptors are in use.
     let config = format!(
         "global\n  nbthread {workers}\n  maxconn {connections}\n\
+           tune.pool-low-fd-ratio 100\n  tune.pool-high-fd-ratio 100\n\
          defaults\n  {mode}\n  timeout connect 5s\n  timeout client 75s\n  timeout server 75s\n\
          listen bench\n  bind 127.0.0.1:{listen} {bind}\n  server origin 127.0.0.1:{origin}\n",
         workers = job.workers,

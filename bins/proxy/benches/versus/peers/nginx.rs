@@ -29,13 +29,16 @@ pub(super) fn command(job: &Job, ports: Ports, dir: &Path) -> Result<Command> {
            client_body_temp_path {dir}/body;\n  proxy_temp_path {dir}/proxy;\n  fastcgi_temp_path {dir}/fastcgi;\n\
            uwsgi_temp_path {dir}/uwsgi;\n  scgi_temp_path {dir}/scgi;\n\
            upstream origin {{ server 127.0.0.1:{origin}; keepalive {connections}; keepalive_requests 1000000000; }}\n\
-           server {{\n    listen 127.0.0.1:{listen} reuseport{ssl}{http2};\n    {certs}\n    location / {{\n      proxy_pass http://origin;\n\
+           server {{\n    listen 127.0.0.1:{listen} reuseport backlog={backlog}{ssl}{http2};\n    {certs}\n    location / {{\n      proxy_pass http://origin;\n\
              proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n\
              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n}}\n",
         workers = job.workers,
         dir = dir.display(),
         connections = job.connections,
-        sockets = job.connections * 2 + 64,
+        // nginx asks for 511, and a whole load connects at once.
+        backlog = job.connections.max(511),
+        // Twice what it needs: short of them it resets clients.
+        sockets = job.connections * 4,
         origin = ports.origin,
         listen = ports.listen,
     );

@@ -20,8 +20,8 @@ pub(super) fn command(program: &OsStr, job: &Job, ports: Ports, dir: &Path) -> R
     });
     let config = format!(
         "admin: off\nworkers: {}\nlisteners:\n  - name: bench\n    direction: inbound\n    listen: 127.0.0.1:{}\n    protocol: {protocol}\n    to: origin\n{tls}    \
-         limits: {{connections: {}}}\nupstreams:\n  - name: origin\n    address: 127.0.0.1:{}\n",
-        job.workers, ports.listen, job.connections, ports.origin
+         limits: {{connections: {}}}\nupstreams:\n  - name: origin\n    address: 127.0.0.1:{}\n    pool: {{max_idle: {}}}\n",
+        job.workers, ports.listen, job.connections, ports.origin, job.connections
     );
     let path = dir.join("proxy.yaml");
     std::fs::write(&path, config)?;
