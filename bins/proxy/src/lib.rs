@@ -47,6 +47,13 @@ mod upstream;
 mod wire;
 mod worker;
 
+/// What the targets in `fuzz/` call: each function panics where a property does not hold.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::http::properties::{Asked, request, request_again, response};
+    pub use crate::proxy_protocol::prefixes_agree as proxy_protocol;
+}
+
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;

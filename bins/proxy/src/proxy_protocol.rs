@@ -203,6 +203,18 @@ impl Ends {
     }
 }
 
+/// Panics unless a header that came in part is never told from the whole one but by being unfinished.
+#[cfg(any(test, fuzzing))]
+pub fn prefixes_agree(bytes: &[u8]) {
+    let whole = parse(bytes);
+    for length in 0..bytes.len() {
+        match parse(&bytes[..length]) {
+            Ok(None) => {}
+            verdict => assert_eq!(verdict, whole),
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "proxy_protocol_tests.rs"]
 mod tests;

@@ -147,13 +147,7 @@ fn near_a_header() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_bytes_panic_and_more_bytes_never_change_a_verdict(bytes in near_a_header()) {
-        let whole = parse(&bytes);
-        for length in 0..bytes.len() {
-            match parse(&bytes[..length]) {
-                Ok(None) => {}
-                verdict => prop_assert_eq!(verdict, whole),
-            }
-        }
+        prefixes_agree(&bytes);
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod forwarded;
 pub(crate) mod head;
 mod host;
 mod pace;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 #[cfg(test)]
 mod property_tests;
 pub(crate) mod refusal;
@@ -27,7 +29,7 @@ mod relay;
 pub(crate) mod request;
 mod response;
 mod retry;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[path = "../../tests/it/support/strict.rs"]
 mod strict;
 mod target;

@@ -231,7 +231,7 @@ fn diagnose_line(line: &[u8]) -> Option<Refusal> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl<'a> Rules<'a> {
     /// Those of an outbound listener that adds nothing but a request id, for tests.
     pub(crate) fn plain(limits: &'a Limits) -> Self {
