@@ -20,6 +20,8 @@ pub enum Exit {
     Done = 0,
     /// Something failed; the message says what.
     Failed = 1,
+    /// A dry run found that something would change.
+    Different = 2,
     /// Bad flags or config (`EX_USAGE` of sysexits.h).
     Usage = 64,
     /// A deadline passed with work left (`EX_TEMPFAIL` of sysexits.h); the message says what was left.

@@ -68,7 +68,8 @@ impl fmt::Display for Fault {
 }
 
 /// The known name nearest to a mistyped one, if one is near enough to be what was meant.
-pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Jaro-Winkler similarity from which a name is offered; lower values offer unrelated names.
     const NEAR: f64 = 0.8;
     known

@@ -1,9 +1,14 @@
 //! `install DIR`: the running binary copied onto a shared volume, so that another container can execute it.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use podkit_lifecycle::Deadline;
 
 use crate::command::Tool;
 use crate::failure::{Exit, Report};
@@ -19,6 +24,10 @@ pub(crate) enum Error {
     Rename { from: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot sync the directory {path:?}")]
     Sync { path: PathBuf, source: io::Error },
+    #[error("the copy {path:?} cannot be run")]
+    Start { path: PathBuf, source: io::Error },
+    #[error("the copy {path:?} does not work: {why}")]
+    Broken { path: PathBuf, why: String },
 }
 
 impl Report for Error {
@@ -31,13 +40,19 @@ impl Report for Error {
             Self::Write { .. } => {
                 Some("the directory must exist and be writable, such as an emptyDir".to_owned())
             }
+            Self::Start { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the volume must not be mounted `noexec`".to_owned())
+            }
             _ => None,
         }
     }
 }
 
-/// Copies `/proc/self/exe` to `DIR/podkit-<tool>`, mode 0755, whole or not at all. Repeats are safe, also while
-/// an older copy runs: the name is switched by rename.
+/// How long the copy may take to say its version: a starved CPU and a cold disk make it slow.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Copies `/proc/self/exe` to `DIR/podkit-<tool>`, mode 0755, whole or not at all, and runs it once before it gets its
+/// name. Repeats are safe, also while an older copy runs: the name is switched by rename.
 pub(crate) fn install(tool: &Tool, dir: &Path) -> Result<PathBuf, Error> {
     let own = PathBuf::from("/proc/self/exe");
     let to = dir.join(format!("podkit-{}", tool.name));
@@ -45,6 +60,7 @@ pub(crate) fn install(tool: &Tool, dir: &Path) -> Result<PathBuf, Error> {
     let mut input = File::open(&own).map_err(|source| Error::Read { path: own.clone(), source })?;
     let written = write(&mut input, &temp)
         .map_err(|source| Error::Write { path: temp.clone(), source })
+        .and_then(|()| verify(tool, &temp, &to))
         .and_then(|()| {
             fs::rename(&temp, &to).map_err(|source| Error::Rename {
                 from: temp.clone(),
@@ -62,6 +78,38 @@ pub(crate) fn install(tool: &Tool, dir: &Path) -> Result<PathBuf, Error> {
     Ok(to)
 }
 
+/// Runs the copy: it must say the version of this binary. Errors call it by the name that it would get.
+fn verify(tool: &Tool, copy: &Path, name: &Path) -> Result<(), Error> {
+    let broken = |why: String| Error::Broken { path: name.to_owned(), why };
+    let failed = |source| Error::Start { path: name.to_owned(), source };
+    let mut command = Command::new(copy);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    let deadline = Deadline::after(PATIENCE);
+    let status = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) => break status,
+            None if deadline.expired() => {
+                // It may have ended just now; either way nothing is left of it.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(broken(format!("it said no version within {PATIENCE:?}")));
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if !status.success() {
+        return Err(broken(format!("asked for its version it ended with {status}")));
+    }
+    let mut said = Vec::new();
+    // It has ended, and its one line fits into any pipe.
+    let out = child.stdout.take().map(|out| out.take(1 << 10).read_to_end(&mut said));
+    out.transpose().map_err(failed)?;
+    let want = format!("podkit-{} {}", tool.name, env!("CARGO_PKG_VERSION"));
+    let said = String::from_utf8_lossy(&said);
+    if said.trim_end() == want { Ok(()) } else { Err(broken(format!("it says {said:?}, not {want:?}"))) }
+}
+
 fn write(input: &mut File, temp: &Path) -> io::Result<()> {
     // What a killed run left, or somebody planted: it goes, and nothing is written through a link.
     let _ = fs::remove_file(temp);
@@ -69,4 +117,37 @@ fn write(input: &mut File, temp: &Path) -> io::Result<()> {
     io::copy(input, &mut output)?;
     output.set_permissions(fs::Permissions::from_mode(0o755))?;
     output.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::tests::TOOL;
+    use crate::failure::chain;
+
+    /// What comes of verifying a program with this text.
+    fn verified(text: &str) -> Result<(), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("copy");
+        // Written by a program of its own: a descriptor that another test's child inherits would keep it busy.
+        fs::write(dir.path().join("text"), text).unwrap();
+        let made = Command::new("cp").arg(dir.path().join("text")).arg(&copy).status().unwrap();
+        assert!(made.success());
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        verify(&TOOL, &copy, Path::new("/x/podkit-test")).map_err(|error| chain(&error))
+    }
+
+    #[test]
+    fn a_copy_must_say_its_version() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(verified(&format!("#!/bin/sh\necho podkit-test {version}\n")), Ok(()));
+        for (text, why) in [
+            ("#!/bin/sh\necho podkit-test 0.0.0-other\n", "it says \"podkit-test 0.0.0-other\\n\", not "),
+            ("#!/bin/sh\nexit 3\n", "asked for its version it ended with exit status: 3"),
+            ("not a program", "cannot be run: "),
+        ] {
+            let error = verified(text).unwrap_err();
+            assert!(error.contains("the copy \"/x/podkit-test\"") && error.contains(why), "{error}");
+        }
+    }
 }

@@ -34,10 +34,11 @@ use std::io::Write as _;
 pub use command::{Tool, Verb};
 pub use effective::{Effective, mask_url};
 pub use failure::{Exit, Failure, Report, chain, report};
-pub use fault::Invalid;
+pub use fault::{Invalid, nearest};
 pub use flag::{Flag, VerbFlags};
 pub use reload::Reload;
 pub use section::{Item, Section};
+pub use yaml::Malformed as MalformedYaml;
 
 use command::{Call, Parsed, Task};
 
@@ -161,6 +162,22 @@ pub fn parse_yaml(text: &str) -> Result<serde_json::Value, Invalid> {
     let document =
         yaml::parse(text).map_err(|bad| Invalid::new(format!("line {}: {}", bad.line, bad.message)))?;
     Ok(document.to_json())
+}
+
+/// All YAML documents of a text, as data: nothing is expanded.
+///
+/// # Errors
+/// Where and why it is not YAML, or more than 100,000 values.
+pub fn parse_yaml_documents(text: &str) -> Result<Vec<serde_json::Value>, MalformedYaml> {
+    Ok(yaml::parse_all(text)?.iter().map(yaml::Node::to_json).collect())
+}
+
+/// Whether a text is YAML, of any number of documents and any size, whose keys stand once.
+///
+/// # Errors
+/// Where and why it is not.
+pub fn check_yaml(text: &str) -> Result<(), MalformedYaml> {
+    yaml::check(text)
 }
 
 /// Prints an answer on stdout. A reader that went away is not a failure of ours.

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
+use crate::command::Task;
 use crate::fault::{Invalid, Place, nearest};
 use crate::flag::Source;
 use crate::settings::{Context, join};
@@ -145,13 +146,17 @@ impl<'a> Section<'a> {
     }
 
     /// A list whose items are single values or mappings; a single one may stand without the list. A mapping that
-    /// `mapping` takes no value from must be a fault there.
+    /// `mapping` takes no value from must be a fault there. Values given by flag or environment replace those of the
+    /// file.
     pub fn items<T>(
         &self,
         key: &str,
         text: impl Fn(&str) -> Result<T, Invalid>,
         mapping: impl Fn(&Section<'a>) -> Option<T>,
     ) -> Vec<T> {
+        if let Some((place, values)) = self.given(key) {
+            return values.iter().filter_map(|value| self.checked(place.clone(), text(value))).collect();
+        }
         let Some(node) = self.entry(key) else { return Vec::new() };
         let read = |name: &str, item: &'a Node| match &item.kind {
             Kind::Scalar { text: found, .. } => self.checked(self.place(item.line, name), text(found)),
@@ -170,6 +175,36 @@ impl<'a> Section<'a> {
             }
             _ => read(key, node).into_iter().collect(),
         }
+    }
+
+    /// A list of command lines, each a list of words, or a text that is split at white space: no shell, no quotes.
+    /// A single text may stand without the list. Values given by flag or environment replace those of the file.
+    pub fn command_lines<T>(&self, key: &str, parse: impl Fn(Vec<String>) -> Result<T, Invalid>) -> Vec<T> {
+        let split = |line: &str| parse(line.split_whitespace().map(str::to_owned).collect());
+        if let Some((place, values)) = self.given(key) {
+            return values.iter().filter_map(|line| self.checked(place.clone(), split(line))).collect();
+        }
+        let Some(node) = self.entry(key) else { return Vec::new() };
+        let lines = match &node.kind {
+            Kind::List(_) => self.nodes(key),
+            _ => vec![(key.to_owned(), node)],
+        };
+        let read = |(name, line): (String, &'a Node)| {
+            let parsed = match &line.kind {
+                Kind::Scalar { text, .. } => split(text),
+                Kind::List(words) => {
+                    let word =
+                        |(index, word)| Some(self.scalar(word, &format!("{name}[{index}]"))?.to_owned());
+                    parse(words.iter().enumerate().map(word).collect::<Option<_>>()?)
+                }
+                Kind::Map(_) => {
+                    self.wrong_shape(line, &name, "a text or a list of words");
+                    return None;
+                }
+            };
+            self.checked(self.place(line.line, &name), parsed)
+        };
+        lines.into_iter().filter_map(read).collect()
     }
 
     /// A mapping of names to texts, in the order of the file.
@@ -208,6 +243,11 @@ impl<'a> Section<'a> {
     /// Whether a field is given in any layer, rightly or wrongly.
     pub fn has(&self, key: &str) -> bool {
         self.given(key).is_some() || self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// Whether the config is read for this [verb of the binary's own](crate::Verb::Own), which may need less of it.
+    pub fn is_for(&self, verb: &str) -> bool {
+        matches!(self.context.task, Task::Own(name, _) if *name == verb)
     }
 
     /// The number of faults found so far, here or elsewhere: what is missing may be missing because of one.

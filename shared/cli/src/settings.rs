@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::command::{Call, Tool};
+use crate::command::{Call, Task, Tool};
 use crate::expand::expand;
 use crate::failure::{Exit, Failure, chain};
 use crate::fault::{Fault, Invalid, Place};
@@ -18,6 +18,7 @@ use crate::yaml::{self, Kind, Node};
 pub(crate) struct Context<'a> {
     pub(crate) tool: &'static Tool,
     pub(crate) given: &'a Given,
+    pub(crate) task: &'a Task,
     /// The file's name for messages; `None` without a config file.
     pub(crate) file: Option<String>,
     pub(crate) faults: RefCell<Vec<Fault>>,
@@ -43,6 +44,7 @@ pub(crate) fn load<C>(
     let context = Context {
         tool,
         given: &call.given,
+        task: &call.task,
         file: call.config.as_ref().map(|path| path.display().to_string()),
         faults: RefCell::default(),
     };
@@ -243,6 +245,47 @@ mod tests {
                 "t.yaml:5: source.redact[1].regexp: unknown key",
                 "t.yaml:6: source.redact[2]: must be a single value or a mapping, and is a list",
                 "t.yaml:7: source.redact[3].regex: is required",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flag_replaces_a_list_of_texts_and_mappings() {
+        let get = |s: &Section<'_>| {
+            s.items("include", units::duration, |item| item.required("after", units::duration))
+        };
+        let yaml = "include:\n  - {after: 2s}\n  - 3s\n";
+        let seconds = |seconds: &[u64]| seconds.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        assert_eq!(read(yaml, "", get), (Some(seconds(&[2, 3])), vec![]));
+        assert_eq!(read(yaml, "--include 7s --include 8s", get), (Some(seconds(&[7, 8])), vec![]));
+        assert_eq!(read(yaml, "--include x", get).1, ["--include: \"x\" is not a duration"]);
+    }
+
+    #[test]
+    fn command_lines_are_words_or_split_without_a_shell() {
+        let get = |s: &Section<'_>| {
+            s.command_lines("include", |words| {
+                if words.is_empty() { Err(Invalid::new("is empty")) } else { Ok(words) }
+            })
+        };
+        let lines = |yaml: &str, line: &str| {
+            let (made, faults) = read(yaml, line, get);
+            (made.unwrap().iter().map(|words| words.join("|")).collect::<Vec<_>>(), faults)
+        };
+        let none = Vec::<String>::new;
+        assert_eq!(
+            lines("include: [[/bin/a, 'b c', 7], d  'e']\n", ""),
+            (vec!["/bin/a|b c|7".into(), "d|'e'".into()], none())
+        );
+        assert_eq!(lines("include: a b\n", ""), (vec!["a|b".into()], none()));
+        assert_eq!(lines("include: [[a]]\n", "--include b;c"), (vec!["b;c".into()], none()));
+        assert_eq!(
+            lines("include:\n  - []\n  - {a: b}\n  - [a, [b]]\n  - ' '\n", "").1,
+            [
+                "t.yaml:2: include[0]: is empty",
+                "t.yaml:3: include[1]: must be a text or a list of words, and is a mapping",
+                "t.yaml:4: include[2][1]: must be a single value, and is a list",
+                "t.yaml:5: include[3]: is empty",
             ]
         );
     }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput};
 
 /// A value and the line where it starts (from 1).
 #[derive(Debug, Clone)]
@@ -31,11 +31,21 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
-/// Why a text is not a config document.
+/// Why a text is not YAML, or not of the kind that is read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed {
-    pub(crate) line: usize,
-    pub(crate) message: String,
+pub struct Malformed {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong, in words that fit after the place.
+    pub message: String,
+}
+
+impl Malformed {
+    fn at(mark: &Marker, message: impl Into<String>) -> Self {
+        Self { line: mark.line(), column: mark.col() + 1, message: message.into() }
+    }
 }
 
 /// Deeper nesting than any config needs; keeps recursion over the tree short.
@@ -99,20 +109,46 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<(String, usize)>,
+    keys: Keys,
+}
+
+/// The keys of a mapping so far, each with its line.
+#[derive(Default)]
+struct Keys(HashMap<String, usize>);
+
+impl Keys {
+    fn add(&mut self, key: &str, mark: &Marker) -> Result<(), Malformed> {
+        match self.0.insert(key.to_owned(), mark.line()) {
+            Some(first) => {
+                Err(Malformed::at(mark, format!("the key `{key}` stands here and in line {first}")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Reads one document. An empty text is an empty mapping.
 pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
+    match read(text, 1)?.pop() {
+        Some(node) if !node.is_null() => Ok(node),
+        _ => Ok(Node { line: 1, kind: Kind::Map(Vec::new()) }),
+    }
+}
+
+/// Reads all documents of a text.
+pub(crate) fn parse_all(text: &str) -> Result<Vec<Node>, Malformed> {
+    read(text, usize::MAX)
+}
+
+fn read(text: &str, max_documents: usize) -> Result<Vec<Node>, Malformed> {
     let mut stack: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
-    let mut root: Option<Node> = None;
+    let mut roots: Vec<Node> = Vec::new();
     let mut nodes = 0;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for step in Parser::new_from_str(text) {
-        let (event, span) = step
-            .map_err(|error| Malformed { line: error.marker().line(), message: error.info().to_owned() })?;
+    for step in events(text) {
+        let (event, span) = step.map_err(|error| Malformed::at(error.marker(), error.info()))?;
         let line = span.start.line();
-        let fail = |message: &str| Err(Malformed { line, message: message.to_owned() });
+        let fail = |message: &str| Err(Malformed::at(&span.start, message));
         let is_alias = matches!(event, Event::Alias(_));
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => {
@@ -128,7 +164,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
                     Event::MappingStart(..) => Kind::Map(Vec::new()),
                     _ => Kind::List(Vec::new()),
                 };
-                stack.push(Open { node: Node { line, kind }, anchor, key: None });
+                stack.push(Open { node: Node { line, kind }, anchor, key: None, keys: Keys::default() });
                 continue;
             }
             Event::SequenceStart(..) | Event::MappingStart(..) => return fail("nested too deeply"),
@@ -136,7 +172,9 @@ pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
                 Some(open) => (open.node, open.anchor),
                 None => continue,
             },
-            Event::DocumentStart(_) if root.is_some() => return fail("a second document; one is read"),
+            Event::DocumentStart(_) if roots.len() == max_documents => {
+                return fail("a second document; one is read");
+            }
             _ => continue,
         };
         // An alias weighs as much as what it stands for; a finished collection was counted item by item.
@@ -147,18 +185,53 @@ pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
         if anchor > 0 {
             anchors.insert(anchor, node.clone());
         }
-        place(node, &mut stack, &mut root)?;
+        place(node, &span.start, &mut stack, &mut roots)?;
     }
-    match root {
-        Some(node) if !node.is_null() => Ok(node),
-        _ => Ok(Node { line: 1, kind: Kind::Map(Vec::new()) }),
+    Ok(roots)
+}
+
+/// Whether a text of any number of documents is YAML whose keys stand once. Builds nothing, so its size is no matter.
+pub(crate) fn check(text: &str) -> Result<(), Malformed> {
+    /// An open collection; a mapping with its keys, and whether a key comes next.
+    enum Open {
+        List,
+        Map(Keys, bool),
     }
+    let mut stack: Vec<Open> = Vec::new();
+    for step in events(text) {
+        let (event, span) = step.map_err(|error| Malformed::at(error.marker(), error.info()))?;
+        let opened = match &event {
+            Event::SequenceStart(..) => Some(Open::List),
+            Event::MappingStart(..) => Some(Open::Map(Keys::default(), true)),
+            Event::SequenceEnd | Event::MappingEnd => {
+                stack.pop();
+                continue;
+            }
+            Event::Scalar(..) | Event::Alias(_) => None,
+            _ => continue,
+        };
+        if let Some(Open::Map(keys, is_key)) = stack.last_mut() {
+            if let (true, Event::Scalar(key, ..)) = (*is_key, &event) {
+                keys.add(key, &span.start)?;
+            }
+            *is_key = !*is_key;
+        }
+        if stack.len() == MAX_DEPTH && opened.is_some() {
+            return Err(Malformed::at(&span.start, "nested too deeply"));
+        }
+        stack.extend(opened);
+    }
+    Ok(())
+}
+
+fn events(text: &str) -> Parser<'_, StrInput<'_>> {
+    Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Puts a finished node where it belongs: into the open collection, or at the root.
-fn place(node: Node, stack: &mut [Open], root: &mut Option<Node>) -> Result<(), Malformed> {
+fn place(node: Node, mark: &Marker, stack: &mut [Open], roots: &mut Vec<Node>) -> Result<(), Malformed> {
     let Some(open) = stack.last_mut() else {
-        *root = Some(node);
+        roots.push(node);
         return Ok(());
     };
     let line = node.line;
@@ -168,12 +241,9 @@ fn place(node: Node, stack: &mut [Open], root: &mut Option<Node>) -> Result<(), 
             Some((key, line)) => entries.push(Entry { key, line, value: node }),
             None => {
                 let Kind::Scalar { text, .. } = node.kind else {
-                    return Err(Malformed { line, message: "a key must be a single value".to_owned() });
+                    return Err(Malformed::at(mark, "a key must be a single value"));
                 };
-                if let Some(first) = entries.iter().find(|e| e.key == text) {
-                    let message = format!("the key `{text}` stands here and in line {}", first.line);
-                    return Err(Malformed { line, message });
-                }
+                open.keys.add(&text, mark)?;
                 open.key = Some((text, line));
             }
         },
@@ -230,12 +300,41 @@ mod tests {
         }
         assert_eq!(parse(&bomb).unwrap_err().message, "too many values");
         assert_eq!(parse(&("- ".repeat(100) + "x")).unwrap_err().message, "nested too deeply");
+        assert_eq!(check(&("- ".repeat(100) + "x")).unwrap_err().message, "nested too deeply");
+        assert_eq!(check(&"[".repeat(1 << 20)).unwrap_err().message, "recursion limit exceeded");
+    }
+
+    #[test]
+    fn documents_are_told_apart() {
+        let all = parse_all("a: 1\n---\n- &x b\n- *x\n--- \n").unwrap();
+        let all: Vec<_> = all.iter().map(Node::to_json).collect();
+        assert_eq!(all, [json!({"a": 1}), json!(["b", "b"]), json!(null)]);
+        assert!(parse_all("# nothing\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_check_finds_the_place_and_takes_more_than_a_config_may_hold() {
+        for text in ["", "a: 1\n---\na: 2\n", "? [x, y]\n: 1\n", "- {a: 1}\n- {a: 1}\n", "a: &a [1]\nb: *a\n"]
+        {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        for (text, line, column, message) in [
+            ("a: 1\nb:\n  c: 1\n  c: 2\n", 4, 3, "the key `c` stands here and in line 3"),
+            ("a: *b\n", 1, 4, "while parsing node, found unknown anchor"),
+            ("a: [1\n", 2, 1, "while parsing a flow sequence, expected ',' or ']'"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert_eq!((error.line, error.column, error.message.as_str()), (line, column, message), "{text}");
+        }
+        assert_eq!(check(&"- x\n".repeat(MAX_NODES + 1)), Ok(()));
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[ -~\\n&*\\[\\]{}:,'\"|>-]{0,200}") {
-            let _ = parse(&text);
+            if parse_all(&text).is_ok() {
+                prop_assert_eq!(check(&text), Ok(()));
+            }
         }
     }
 }
