@@ -69,6 +69,24 @@ impl Error {
     }
 }
 
+/// What goes with a request beside its method and path.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content<'a> {
+    /// Fields of the head, with names and values that were [checked](is_field). `Host`, `Content-Length` and
+    /// `Connection` are this client's own.
+    pub headers: &'a [(String, String)],
+    /// The body; may be empty.
+    pub body: &'a [u8],
+}
+
+/// Whether a header with this name and value can be sent: a token, and text without control characters
+/// (RFC 9110 section 5).
+#[must_use]
+pub fn is_field(name: &str, value: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token) && !value.bytes().any(|byte| byte < b' ' || byte == 0x7f)
+}
+
 /// Sends one request without a body and reads the whole answer.
 ///
 /// `path` starts with `/` and is put after the target's own path.
@@ -76,6 +94,20 @@ impl Error {
 /// # Errors
 /// No connection, no whole answer before the deadline, or an answer that is not HTTP.
 pub fn request(method: &str, target: &Target, path: &str, deadline: Deadline) -> Result<Response, Error> {
+    send(method, target, path, Content::default(), deadline)
+}
+
+/// As [`request`], with headers and a body.
+///
+/// # Errors
+/// As [`request`].
+pub fn send(
+    method: &str,
+    target: &Target,
+    path: &str,
+    content: Content<'_>,
+    deadline: Deadline,
+) -> Result<Response, Error> {
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             Error::Deadline { method: method.to_owned(), target: target.to_string(), path: path.to_owned() }
@@ -91,15 +123,8 @@ pub fn request(method: &str, target: &Target, path: &str, deadline: Deadline) ->
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => fail(source),
         _ => Error::Connect { target: target.to_string(), source },
     })?;
-    let head = format!(
-        "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: podkit/{}\r\nAccept: */*\r\nContent-Length: 0\r\n\
-         Connection: close\r\n\r\n",
-        target.base(),
-        target.host(),
-        env!("CARGO_PKG_VERSION"),
-    );
     stream.set_write_timeout(Some(wait(deadline))).map_err(fail)?;
-    stream.write_all(head.as_bytes()).map_err(fail)?;
+    stream.write_all(&message(method, target, path, content)).map_err(fail)?;
     let malformed = |why| Error::Malformed { target: target.to_string(), why };
     let mut received = Vec::new();
     let mut chunk = [0; 8 << 10];
@@ -113,18 +138,43 @@ pub fn request(method: &str, target: &Target, path: &str, deadline: Deadline) ->
         if deadline.expired() {
             return Err(fail(io::ErrorKind::TimedOut.into()));
         }
-        stream.set_read_timeout(Some(wait(deadline))).map_err(fail)?;
+        stream.set_read_timeout(Some(turn(deadline))).map_err(fail)?;
         match stream.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => received.extend_from_slice(&chunk[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(fail(error)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
+                _ => return Err(fail(error)),
+            },
         }
     }
     match Response::parse(method, &received, true).map_err(malformed)? {
         Some(response) => Ok(response),
         None => Err(fail(io::ErrorKind::UnexpectedEof.into())),
     }
+}
+
+/// The bytes of a request.
+fn message(method: &str, target: &Target, path: &str, content: Content<'_>) -> Vec<u8> {
+    let mut head = format!(
+        "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        target.base(),
+        target.host(),
+        content.body.len(),
+    );
+    let ours = [("User-Agent", concat!("podkit/", env!("CARGO_PKG_VERSION"))), ("Accept", "*/*")];
+    let is_given = |name: &str| content.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+    let given = content.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in ours.into_iter().filter(|(name, _)| !is_given(name)).chain(given) {
+        head.push_str(name);
+        head.push_str(": ");
+        head.push_str(value);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    let mut message = head.into_bytes();
+    message.extend_from_slice(content.body);
+    message
 }
 
 fn connect(target: &Target, deadline: Deadline) -> io::Result<TcpStream> {
@@ -141,6 +191,12 @@ fn connect(target: &Target, deadline: Deadline) -> io::Result<TcpStream> {
 /// What is left, but never zero: the socket calls take zero as "no limit".
 fn wait(deadline: Deadline) -> Duration {
     deadline.remaining().max(Duration::from_millis(1))
+}
+
+/// How long to read at a time. The kernel's timer wheel ends a socket's wait late by up to an eighth of it, so that a
+/// long one is taken in parts, ever shorter ones.
+fn turn(deadline: Deadline) -> Duration {
+    wait(deadline).mul_f32(0.75).max(Duration::from_millis(1))
 }
 
 #[cfg(test)]
@@ -178,6 +234,31 @@ mod tests {
         let response = request("POST", &target, "/drain?lease=5s", soon()).unwrap();
         assert_eq!((response.status, response.body.as_slice()), (200, &b"hello"[..]));
         assert!(server.join().unwrap().starts_with("POST /drain?lease=5s HTTP/1.1\r\nHost: 127.0.0.1:"));
+    }
+
+    #[test]
+    fn headers_and_a_body_go_with_a_request() {
+        let target: Target = "http://127.0.0.1:80/base".parse().unwrap();
+        let headers =
+            [("X-Token".to_owned(), "a b".to_owned()), ("accept".to_owned(), "text/plain".to_owned())];
+        let content = Content { headers: &headers, body: b"{}" };
+        let message = String::from_utf8(message("PUT", &target, "/x", content)).unwrap();
+        assert!(
+            message.starts_with("PUT /base/x HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 2\r\n"),
+            "{message}"
+        );
+        assert!(message.contains("\r\nX-Token: a b\r\naccept: text/plain\r\n\r\n{}"), "{message}");
+        assert!(message.contains("User-Agent: podkit/") && !message.contains("*/*"), "{message}");
+    }
+
+    #[test]
+    fn a_field_cannot_break_the_head() {
+        assert!(is_field("X-Token", "a: b, \u{e4}") && is_field("x", ""));
+        for (name, value) in
+            [("", "x"), ("a b", "x"), ("a:", "x"), ("a", "x\r\nb: c"), ("a", "\0"), ("a\n", "x")]
+        {
+            assert!(!is_field(name, value), "{name:?}: {value:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod backoff;
 mod deadline;
 mod files;
 mod phase;
+mod processes;
 mod signals;
 #[cfg(feature = "async")]
 mod stop;
@@ -20,6 +21,7 @@ pub use backoff::Backoff;
 pub use deadline::Deadline;
 pub use files::raise_file_limit;
 pub use phase::{Phase, SharedPhase};
+pub use processes::Process;
 pub use signals::{Signal, Signals};
 #[cfg(feature = "async")]
 pub use stop::Stop;

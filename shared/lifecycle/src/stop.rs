@@ -19,7 +19,6 @@ impl Stop {
     /// The signals' pipe cannot be watched.
     pub fn on_signal(signals: Signals) -> io::Result<Self> {
         let stop = Self::default();
-        signals.wake.set_nonblocking(true)?;
         let mut wake = UnixStream::from_std(signals.wake.try_clone()?)?;
         let begin = stop.clone();
         tokio::spawn(async move {
