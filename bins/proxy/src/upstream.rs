@@ -210,7 +210,7 @@ fn fixed(address: &Address) -> Option<EndpointAddress> {
         Address::Unix(path) => Some(EndpointAddress::Unix(path.clone())),
         Address::Host { host, port } => match host.parse() {
             Ok(ip) => Some(EndpointAddress::Tcp(SocketAddr::new(ip, *port))),
-            Err(_) => resolve::is_localhost(host).then_some(EndpointAddress::Localhost(*port)),
+            Err(_) => podkit_dns::is_localhost(host).then_some(EndpointAddress::Localhost(*port)),
         },
         Address::Srv(_) => None,
     }

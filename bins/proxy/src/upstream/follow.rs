@@ -3,9 +3,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use podkit_dns::Failure;
+
 use super::refresh::{Believe, Refresh, Turn};
-use super::resolve::{Answer, Failure, Resolver};
-use super::{Upstream, fixed};
+use super::resolve::{Answer, Resolver};
+use super::{Upstream, fixed, resolve};
 
 /// How often it is looked who is back.
 const LOOK: Duration = Duration::from_secs(1);
@@ -20,7 +22,7 @@ pub(super) async fn names(upstream: &Upstream) {
     let mut refresh = Refresh::new(&config.dns);
     loop {
         let outcome = resolver.resolve(&config.address).await;
-        upstream.metrics.resolutions.count(outcome.as_ref().map_or_else(Failure::result, |_| "ok"));
+        upstream.metrics.resolutions.count(resolve::result(&outcome));
         let (believe, wait, turn) = refresh.take(outcome.as_ref(), upstream.now());
         upstream.believe(believe, &outcome);
         upstream.tell_turn(turn, &outcome);

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use podkit_dns::Failure;
 use podkit_lifecycle::Backoff;
 
 use super::Stamp;
-use super::resolve::{Answer, Failure};
+use super::resolve::Answer;
 use crate::config::Dns;
 
 /// Between questions that found nothing, at most. A name that has just come to be is found so soon.

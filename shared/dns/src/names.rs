@@ -1,16 +1,14 @@
 //! What is known of a name before a name server is asked: what it may stand for, and what this host has for it.
 
-use std::fs::File;
+use std::fs;
 use std::net::IpAddr;
 
-use hickory_resolver::Hosts;
-use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_proto::rr::Name;
 
 const HOSTS: &str = "/etc/hosts";
 
 /// The names that a name may stand for, in the order they are tried (resolv.conf(5), `search` and `ndots`).
-pub(super) fn candidates(name: Name, search: &[Name], ndots: usize) -> Vec<Name> {
+pub(crate) fn candidates(name: Name, search: &[Name], ndots: usize) -> Vec<Name> {
     let mut whole = name.clone();
     whole.set_fqdn(true);
     if name.is_fqdn() {
@@ -30,29 +28,28 @@ pub(super) fn candidates(name: Name, search: &[Name], ndots: usize) -> Vec<Name>
 }
 
 /// `localhost`, and all below it, is never asked for (RFC 6761 6.3).
-pub(in crate::upstream) fn is_localhost(host: &str) -> bool {
+#[must_use]
+pub fn is_localhost(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let last = host.rsplit('.').next().unwrap_or(host);
     last.eq_ignore_ascii_case("localhost")
 }
 
 /// The addresses that `/etc/hosts` has for a name, as the file is now.
-pub(super) fn in_hosts(host: &str) -> Option<Vec<IpAddr>> {
-    let mut hosts = Hosts::default();
-    hosts.read_hosts_conf(File::open(HOSTS).ok()?).ok()?;
-    hosts_lookup(&hosts, host)
+pub(crate) fn in_hosts(host: &str) -> Option<Vec<IpAddr>> {
+    let found = hosts(&fs::read_to_string(HOSTS).ok()?, host);
+    if found.is_empty() { None } else { Some(found) }
 }
 
-fn hosts_lookup(hosts: &Hosts, host: &str) -> Option<Vec<IpAddr>> {
-    let name = Name::from_str_relaxed(host.to_ascii_lowercase()).ok()?;
-    let of = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
-    let found: Vec<IpAddr> = [of(RecordType::A), of(RecordType::AAAA)]
-        .iter()
-        .flatten()
-        .flat_map(|lookup| lookup.answers())
-        .filter_map(|record| record.data.ip_addr())
-        .collect();
-    if found.is_empty() { None } else { Some(found) }
+/// An address and its names a line, `#` before a comment (hosts(5)); names are compared without their case.
+fn hosts(text: &str, host: &str) -> Vec<IpAddr> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let of_line = |line: &str| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address: IpAddr = words.next()?.parse().ok()?;
+        words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
+    };
+    text.lines().filter_map(of_line).collect()
 }
 
 #[cfg(test)]
@@ -91,11 +88,11 @@ mod tests {
 
     #[test]
     fn the_hosts_file_comes_before_the_dns() {
-        let mut hosts = Hosts::default();
-        hosts.read_hosts_conf(&b"10.0.0.7 db DB.example # x\nfd00::7 db\n"[..]).unwrap();
-        let of = |host| hosts_lookup(&hosts, host);
-        assert_eq!(of("DB"), Some(vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()]));
-        assert_eq!(of("db.example."), Some(vec!["10.0.0.7".parse().unwrap()]));
-        assert_eq!(of("other"), None);
+        let text = "# ours\n10.0.0.7 db DB.example # x\nfd00::7\tdb\nnonsense db\n10.0.0.8 x # db\n";
+        let of = |host| hosts(text, host);
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(of("DB"), [ip("10.0.0.7"), ip("fd00::7")]);
+        assert_eq!(of("db.example."), [ip("10.0.0.7")]);
+        assert!(of("other").is_empty());
     }
 }
