@@ -19,7 +19,7 @@ mod source;
 
 pub(crate) use destination::{Destination, Kind};
 pub(crate) use format::Format;
-pub(crate) use http::{Auth, Http, Secret, TlsFiles};
+pub(crate) use http::Http;
 pub(crate) use reclaim::Reclaim;
 pub(crate) use source::{Source, Start};
 

@@ -14,17 +14,10 @@ pub(crate) enum Error {
     StateDirTaken { path: PathBuf },
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
-    #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
+    #[error(transparent)]
+    Https(#[from] podkit_https::Error),
     #[error("cannot read {path:?}")]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{path:?} holds no {what} in PEM form")]
-    Pem { path: PathBuf, what: &'static str, source: rustls::pki_types::pem::Error },
-    #[error("cannot use the certificate in {path:?}")]
-    Certificate { path: PathBuf, source: rustls::Error },
-    /// Its value is not told.
-    #[error("the secret in {path:?} has characters that no HTTP header may have")]
-    Secret { path: PathBuf },
     #[error("cannot write {path:?}")]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot send the dead letters in {path:?} again")]
@@ -69,7 +62,7 @@ impl Report for Error {
             Self::NotResent { path, .. } => {
                 Some(format!("when the backend is well, `podkit-ship resend {}`", path.display()))
             }
-            Self::Unreadable { .. } => {
+            Self::Unreadable { .. } | Self::Https(podkit_https::Error::Unreadable { .. }) => {
                 Some("is the volume mounted there, and may this user read it?".to_owned())
             }
             _ => None,

@@ -7,10 +7,17 @@
 //!
 //! For tests only: everything here panics where a test should fail.
 
+#![cfg_attr(
+    feature = "tls",
+    expect(clippy::unwrap_used, reason = "certificates that cannot be made fail the test")
+)]
+
 mod http;
 mod port;
 mod process;
 mod recorder;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +25,8 @@ pub use http::{Reply, http};
 pub use port::free_port;
 pub use process::{Finished, Process, Run, Signal, pod, program};
 pub use recorder::Recorder;
+#[cfg(feature = "tls")]
+pub use tls::{Authority, Identity};
 
 /// How long a test waits for something that should happen: far longer than it takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -94,8 +94,8 @@ impl Run {
     pub fn start(self) -> Process {
         let mut command = Command::new(&self.path);
         // Settings of whoever runs the tests are not the test's.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PODKIT_"))
-        {
+        let is_setting = |name: &str| name.starts_with("PODKIT_") || name.to_lowercase().ends_with("_proxy");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));

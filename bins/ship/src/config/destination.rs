@@ -6,10 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use podkit_cli::{Invalid, Section, mask_url, units};
+use podkit_https::{Access, Auth, Secret, TlsFiles, decode, userinfo};
 use reqwest::header::HeaderName;
 use serde_json::{Map, Value, json};
 
-use crate::config::http::{self, Auth, Http, TlsFiles, decode, header_value, http_url, secret, userinfo};
+use crate::config::http::{self, Http, header_value, http_url};
 use crate::config::{Compression, name_of};
 use crate::delivery::{Framing, Index, Label};
 
@@ -91,8 +92,8 @@ fn read(item: &Section<'_>, compression: Compression) -> Option<Destination> {
         }
         "otlp" => Kind::Otlp { http: http::read(&section, kind, compression, Auth::None)? },
         "splunk" => {
-            let auth =
-                secret(&section, "token").map_or(Auth::None, |token| Auth::Token { scheme: "Splunk", token });
+            let auth = Secret::read(&section, "token")
+                .map_or(Auth::None, |token| Auth::Token { scheme: "Splunk", token });
             if matches!(auth, Auth::None) {
                 let hint = "give `token_file:`, or `token: \"${HEC_TOKEN}\"`";
                 section.fault("token", Invalid::new("is required").hint(hint));
@@ -127,8 +128,8 @@ fn to(text: &str, compression: Compression) -> Result<Destination, Invalid> {
             let mut url = http_url(url)?;
             let auth = userinfo(&mut url).unwrap_or(Auth::None);
             let compression = compression.of(kind)?;
-            let mut http =
-                Http { urls: vec![url], auth, tls: TlsFiles::default(), headers: Vec::new(), compression };
+            let access = Access { auth, tls: TlsFiles::default() };
+            let mut http = Http { urls: vec![url], access, headers: Vec::new(), compression };
             match kind {
                 "elasticsearch" => {
                     let named = http.urls[0].path().trim_matches('/').to_owned();
@@ -141,7 +142,7 @@ fn to(text: &str, compression: Compression) -> Result<Destination, Invalid> {
                 "otlp" => Kind::Otlp { http },
                 "splunk" => {
                     // HEC takes its token as a password too, with any user.
-                    if matches!(http.auth, Auth::None) {
+                    if matches!(http.access.auth, Auth::None) {
                         let hint = "write `splunk+https://x:TOKEN@splunk:8088`, or use the config file's `token_file`";
                         return Err(Invalid::new(format!("{:?} has no token", mask_url(text))).hint(hint));
                     }
@@ -175,7 +176,7 @@ impl Destination {
     fn new(kind: Kind) -> Self {
         let named = |prefix: &str, http: &Http| {
             let mut url = http.urls[0].clone();
-            if let Auth::Basic { user, password } = &http.auth {
+            if let Auth::Basic { user, password } = &http.access.auth {
                 // A user without a password is a token, which the mask covers.
                 let masked = if password.is_empty() { None } else { Some("***") };
                 let _ = (url.set_username(user), url.set_password(masked));

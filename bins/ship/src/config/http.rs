@@ -1,8 +1,7 @@
 //! How to reach a backend over HTTP: addresses, proof of who we are, certificates, compression.
 
-use std::path::PathBuf;
-
 use podkit_cli::{Invalid, Section, mask_url, units};
+use podkit_https::{Access, Auth, TlsFiles, userinfo};
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -17,34 +16,9 @@ const TO_HINT: &str = "write `http://sink:8080/logs`, `https://…`, `elasticsea
 pub(crate) struct Http {
     /// The first is preferred, the others stand in for it. Without user and password.
     pub(crate) urls: Vec<Url>,
-    pub(crate) auth: Auth,
-    pub(crate) tls: TlsFiles,
+    pub(crate) access: Access,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) compression: Compression,
-}
-
-/// How a request proves who sends it.
-#[derive(Debug, Clone)]
-pub(crate) enum Auth {
-    None,
-    Basic { user: String, password: Secret },
-    Token { scheme: &'static str, token: Secret },
-}
-
-/// A secret, or the file that holds it, which is read again when it changes.
-#[derive(Debug, Clone)]
-pub(crate) enum Secret {
-    Text(String),
-    File(PathBuf),
-}
-
-/// PEM files, read again when they change.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    /// Trusted beside the roots that are compiled in.
-    pub(crate) ca: Option<PathBuf>,
-    /// The client's certificate and its key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, Invalid> {
@@ -57,12 +31,12 @@ pub(super) fn read(section: &Section<'_>, kind: &str, compression: Compression, 
         section.fault("url", Invalid::new("is required").hint("such as `url: \"http://backend:8080\"`"));
     }
     let in_url = urls.iter_mut().filter_map(userinfo).last();
-    let configured = section.has("auth").then(|| auth(&section.section("auth"))).flatten();
+    let configured = section.has("auth").then(|| Auth::read(&section.section("auth"))).flatten();
     let configured = configured.or(match own {
         Auth::None => in_url,
         own => Some(own),
     });
-    let tls = tls_files(&section.section("tls"));
+    let tls = TlsFiles::read(&section.section("tls"));
     let headers = section.map("headers").into_iter().filter_map(|(name, value)| {
         let known = HeaderName::from_bytes(name.as_bytes()).ok();
         if known.is_none() {
@@ -78,95 +52,10 @@ pub(super) fn read(section: &Section<'_>, kind: &str, compression: Compression, 
     let compression = compression.map_err(|what| section.fault(key, what)).ok()?;
     (!urls.is_empty()).then(|| Http {
         urls,
-        auth: configured.unwrap_or(Auth::None),
-        tls,
+        access: Access { auth: configured.unwrap_or_default(), tls },
         headers,
         compression,
     })
-}
-
-fn auth(section: &Section<'_>) -> Option<Auth> {
-    let user = section.value("user", units::text);
-    let password = secret(section, "password");
-    let bearer = secret(section, "bearer").map(|token| Auth::Token { scheme: "Bearer", token });
-    let api_key = secret(section, "api_key").map(|token| Auth::Token { scheme: "ApiKey", token });
-    let basic = match (user, password) {
-        (Some(user), Some(password)) => Some(Auth::Basic { user, password }),
-        (None, None) => None,
-        (Some(_), None) => {
-            section.fault_here(Invalid::new("has a `user` without `password_file`"));
-            None
-        }
-        (None, Some(_)) => {
-            section.fault_here(Invalid::new("has a password without `user`"));
-            None
-        }
-    };
-    let mut given: Vec<Auth> = basic.into_iter().chain(bearer).chain(api_key).collect();
-    if given.len() != 1 {
-        let what = "must be one of `user` with `password_file`, `bearer_file`, `api_key_file`";
-        section.fault_here(Invalid::new(what).hint("a literal takes the key without `_file`"));
-    }
-    given.pop()
-}
-
-/// `key`, or the file that `key_file` names.
-pub(super) fn secret(section: &Section<'_>, key: &str) -> Option<Secret> {
-    let text = section.value(key, units::text).map(Secret::Text);
-    let file_key = format!("{key}_file");
-    let file = section.value(&file_key, units::path).map(Secret::File);
-    if text.is_some() && file.is_some() {
-        section.fault(key, Invalid::new(format!("is given beside `{file_key}`")).hint("give one of them"));
-    }
-    file.or(text)
-}
-
-fn tls_files(section: &Section<'_>) -> TlsFiles {
-    let ca = section.value("ca", units::path);
-    let client = match (section.value("cert", units::path), section.value("key", units::path)) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        _ => {
-            section.fault_here(Invalid::new("needs `cert` and `key` together"));
-            None
-        }
-    };
-    TlsFiles { ca, client }
-}
-
-/// Takes user and password out of a URL.
-pub(super) fn userinfo(url: &mut Url) -> Option<Auth> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let auth = Auth::Basic {
-        user: decode(url.username()),
-        password: Secret::Text(decode(url.password().unwrap_or_default())),
-    };
-    // Both only fail for URLs without a host, and these have one.
-    let _ = (url.set_username(""), url.set_password(None));
-    Some(auth)
-}
-
-/// Percent-encoding undone (RFC 3986 section 2.1).
-pub(super) fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| bytes[at] == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 pub(super) fn http_url(text: &str) -> Result<Url, Invalid> {
@@ -209,32 +98,8 @@ impl Http {
         let urls: Vec<String> = self.urls.iter().map(|url| mask_url(url.as_str())).collect();
         let mut value = Map::new();
         value.insert("url".to_owned(), if urls.len() == 1 { json!(urls[0]) } else { json!(urls) });
-        match &self.auth {
-            Auth::None => {}
-            Auth::Basic { user, password } => {
-                let (key, shown) = password.effective("password");
-                // A user without a password is a token.
-                let user = if password.is_empty() { "***" } else { user };
-                value.insert("auth".to_owned(), json!({"user": user, key: shown}));
-            }
-            Auth::Token { scheme, token } => {
-                let key = match *scheme {
-                    "Bearer" => "bearer",
-                    "ApiKey" => "api_key",
-                    _ => "token",
-                };
-                let (key, shown) = token.effective(key);
-                value.insert("auth".to_owned(), json!({ key: shown }));
-            }
-        }
-        let mut tls = Map::new();
-        tls.extend(self.tls.ca.as_ref().map(|ca| ("ca".to_owned(), json!(ca))));
-        if let Some((cert, key)) = &self.tls.client {
-            tls.extend([("cert".to_owned(), json!(cert)), ("key".to_owned(), json!(key))]);
-        }
-        if !tls.is_empty() {
-            value.insert("tls".to_owned(), Value::Object(tls));
-        }
+        value.extend(self.access.auth.effective().map(|auth| ("auth".to_owned(), auth)));
+        value.extend(self.access.tls.effective().map(|tls| ("tls".to_owned(), tls)));
         if !self.headers.is_empty() {
             // A header may well be a key to something.
             let headers: Map<_, _> =
@@ -243,19 +108,5 @@ impl Http {
         }
         value.insert("compression".to_owned(), json!(name_of(COMPRESSIONS, &self.compression)));
         value
-    }
-}
-
-impl Secret {
-    /// Whether there is nothing to tell.
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Text(text) if text.is_empty())
-    }
-
-    fn effective(&self, key: &str) -> (String, Value) {
-        match self {
-            Self::Text(_) => (key.to_owned(), json!("***")),
-            Self::File(path) => (format!("{key}_file"), json!(path)),
-        }
     }
 }

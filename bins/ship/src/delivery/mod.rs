@@ -15,7 +15,6 @@ mod deliver;
 mod format;
 mod open;
 mod pipeline;
-mod secrets;
 mod shared;
 mod sink;
 mod transport;

@@ -4,21 +4,16 @@
 //! Never retries what the backend has seen; an address that cannot be connected to is no try.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::prelude::{BASE64_STANDARD as BASE64, Engine as _};
 use bytes::Bytes;
 use podkit_cli::{chain, mask_url};
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use podkit_https::{Client, Timeouts};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Url};
 
-use crate::config::{Auth, Http, Secret, TlsFiles};
+use crate::config::Http;
 use crate::delivery::format::{Answer, Why};
-use crate::delivery::secrets::Files;
 use crate::error::Error;
 
 /// A backend in the same cluster answers a connect in milliseconds, or it is down.
@@ -44,15 +39,7 @@ pub(crate) struct Transport {
     http: Http,
     content_type: HeaderValue,
     encoding: Option<HeaderValue>,
-    state: RefCell<State>,
-}
-
-/// What is made anew when files change.
-struct State {
-    client: Client,
-    tls: Files,
-    secret: Files,
-    authorization: Option<HeaderValue>,
+    client: RefCell<Client>,
 }
 
 /// An answer, and what the backend asked us to wait.
@@ -70,10 +57,9 @@ impl Transport {
         content_type: &'static str,
         encoding: Option<&'static str>,
     ) -> Result<Self, Error> {
-        let tls = Files::read(pem_paths(&http.tls)).map_err(unreadable)?;
-        let secret = Files::read(secret_path(&http.auth).cloned()).map_err(unreadable)?;
-        let client = client(&http.tls, &tls)?;
-        let authorization = authorization(&http.auth, &secret)?;
+        let user_agent = concat!("podkit-ship/", env!("CARGO_PKG_VERSION"));
+        let timeouts = Timeouts { connect: CONNECT_TIMEOUT, request: Some(REQUEST_TIMEOUT) };
+        let client = Client::open(http.access.clone(), user_agent, timeouts)?;
         Ok(Self {
             urls: http.urls.iter().map(|url| with_path(url, path)).collect(),
             current: Cell::new((0, Instant::now())),
@@ -81,7 +67,7 @@ impl Transport {
             http: http.clone(),
             content_type: HeaderValue::from_static(content_type),
             encoding: encoding.map(HeaderValue::from_static),
-            state: RefCell::new(State { client, tls, secret, authorization }),
+            client: RefCell::new(client),
         })
     }
 
@@ -90,7 +76,7 @@ impl Transport {
     /// # Errors
     /// There is no answer: no address takes a connection, or the connection broke, or took too long.
     pub(crate) async fn post(&self, body: Bytes) -> Result<Received, Why> {
-        self.refresh();
+        self.client.borrow_mut().refresh(&self.address());
         let (first, since) = self.current.get();
         if first != 0 && since.elapsed() >= PREFER_FIRST_AFTER {
             self.use_url(0);
@@ -134,14 +120,8 @@ impl Transport {
     }
 
     async fn post_to(&self, url: &Url, body: Bytes) -> Result<Received, Why> {
-        let mut request = {
-            let state = self.state.borrow();
-            let request = state.client.post(url.clone()).header(CONTENT_TYPE, &self.content_type).body(body);
-            match &state.authorization {
-                Some(value) => request.header(AUTHORIZATION, value),
-                None => request,
-            }
-        };
+        let request = self.client.borrow().request(Method::POST, url.clone());
+        let mut request = request.header(CONTENT_TYPE, &self.content_type).body(body);
         if let Some(encoding) = &self.encoding {
             request = request.header(CONTENT_ENCODING, encoding);
         }
@@ -150,8 +130,8 @@ impl Transport {
         }
         let mut response = request.send().await.map_err(|error| broken(url, error))?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|value| self::retry_after(value, SystemTime::now()));
+        let retry_after = podkit_https::retry_after(response.headers(), SystemTime::now());
+        let retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.map_err(|error| broken(url, error))? {
             if body.len() + part.len() > MAX_ANSWER {
@@ -168,34 +148,6 @@ impl Transport {
     pub(crate) fn address(&self) -> String {
         mask_url(self.urls[self.current.get().0].as_str())
     }
-
-    /// Takes new certificates and secrets into use.
-    fn refresh(&self) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        if state.secret.have_changed() {
-            match authorization(&self.http.auth, &state.secret) {
-                Ok(authorization) => {
-                    state.authorization = authorization;
-                    tracing::info!("{}: using the new secret", self.address());
-                }
-                Err(error) => tracing::warn!("{}; going on with the old secret", chain(&error)),
-            }
-        }
-        if state.tls.have_changed() {
-            match client(&self.http.tls, &state.tls) {
-                Ok(client) => {
-                    state.client = client;
-                    tracing::info!("{}: using the new certificates", self.address());
-                }
-                Err(error) => tracing::warn!("{}; going on with the old certificates", chain(&error)),
-            }
-        }
-    }
-}
-
-fn unreadable((path, source): (std::path::PathBuf, std::io::Error)) -> Error {
-    Error::Unreadable { path, source }
 }
 
 fn with_path(url: &Url, path: &str) -> Url {
@@ -210,88 +162,6 @@ fn with_path(url: &Url, path: &str) -> Url {
         url.set_query(Some(&query));
     }
     url
-}
-
-fn pem_paths(tls: &TlsFiles) -> Vec<std::path::PathBuf> {
-    let client = tls.client.iter().flat_map(|(cert, key)| [cert, key]);
-    tls.ca.iter().chain(client).cloned().collect()
-}
-
-fn secret_path(auth: &Auth) -> Option<&std::path::PathBuf> {
-    match auth {
-        Auth::Basic { password: Secret::File(path), .. } | Auth::Token { token: Secret::File(path), .. } => {
-            Some(path)
-        }
-        _ => None,
-    }
-}
-
-/// The value of `Authorization`.
-fn authorization(auth: &Auth, files: &Files) -> Result<Option<HeaderValue>, Error> {
-    let text = |secret: &Secret| match secret {
-        Secret::Text(text) => text.clone(),
-        // A file's last line end is the editor's, not the secret's.
-        Secret::File(path) => String::from_utf8_lossy(files.content(path)).trim_end().to_owned(),
-    };
-    let value = match auth {
-        Auth::None => return Ok(None),
-        Auth::Basic { user, password } => {
-            format!("Basic {}", BASE64.encode(format!("{user}:{}", text(password))))
-        }
-        Auth::Token { scheme, token } => format!("{scheme} {}", text(token)),
-    };
-    let mut value = HeaderValue::from_str(&value)
-        .map_err(|_| Error::Secret { path: secret_path(auth).cloned().unwrap_or_default() })?;
-    value.set_sensitive(true);
-    Ok(Some(value))
-}
-
-fn client(files: &TlsFiles, contents: &Files) -> Result<Client, Error> {
-    Client::builder()
-        .tls_backend_preconfigured(tls(files, contents)?)
-        .user_agent(concat!("podkit-ship/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT)
-        .redirect(Policy::none())
-        .build()
-        .map_err(Error::Client)
-}
-
-/// Certificates are checked against Mozilla's roots, compiled in, since a distroless image has no others, and
-/// against the private ones.
-fn tls(files: &TlsFiles, contents: &Files) -> Result<rustls::ClientConfig, Error> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = &files.ca {
-        for certificate in certificates(path, contents)? {
-            roots.add(certificate).map_err(|source| Error::Certificate { path: path.clone(), source })?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring offers TLS 1.2 and 1.3")
-        .with_root_certificates(roots);
-    match &files.client {
-        None => Ok(config.with_no_client_auth()),
-        Some((cert, key)) => {
-            let chain = certificates(cert, contents)?;
-            let pem = PrivateKeyDer::from_pem_slice(contents.content(key));
-            let pem = pem.map_err(|source| Error::Pem { path: key.clone(), what: "private key", source })?;
-            config
-                .with_client_auth_cert(chain, pem)
-                .map_err(|source| Error::Certificate { path: cert.clone(), source })
-        }
-    }
-}
-
-fn certificates(path: &std::path::Path, contents: &Files) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |source| Error::Pem { path: path.to_owned(), what: "certificate", source };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(contents.content(path)).collect();
-    let found = found.map_err(wrong)?;
-    if found.is_empty() {
-        return Err(wrong(rustls::pki_types::pem::Error::NoItemsFound));
-    }
-    Ok(found)
 }
 
 const CONNECT: &str = "connect";
@@ -309,38 +179,9 @@ fn broken(url: &Url, error: reqwest::Error) -> Why {
     Why { reason, message: format!("{}: {}", mask_url(url.as_str()), chain(&error.without_url())) }
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3), no longer than [`MAX_RETRY_AFTER`].
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    let wait = match value.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default(),
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn retry_after_comes_as_seconds_or_date() {
-        let now = httpdate::parse_http_date("Sun, 22 Nov 2026 05:00:00 GMT").unwrap();
-        for (value, want) in [
-            ("7", Some(7)),
-            (" 7 ", Some(7)),
-            ("0", Some(0)),
-            ("Sun, 22 Nov 2026 05:00:30 GMT", Some(30)),
-            ("Sun, 22 Nov 2026 04:00:00 GMT", Some(0)),
-            ("99999999", Some(300)),
-            ("soon", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(retry_after(value, now), want.map(Duration::from_secs), "{value:?}");
-        }
-    }
 
     #[test]
     fn a_path_is_added_once() {
@@ -349,12 +190,5 @@ mod tests {
         assert_eq!(with("http://es:9200/sub/", "/_bulk?a=b"), "http://es:9200/sub/_bulk?a=b");
         assert_eq!(with("http://l/loki/api/v1/push", "/loki/api/v1/push"), "http://l/loki/api/v1/push");
         assert_eq!(with("http://sink/x?k=v", ""), "http://sink/x?k=v");
-    }
-
-    proptest! {
-        #[test]
-        fn no_retry_after_makes_it_panic(value in "\\PC{0,40}") {
-            let _ = retry_after(&value, SystemTime::now());
-        }
     }
 }

@@ -6,9 +6,8 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use podkit_testkit::{Process, eventually, free_port, http, pod};
+use podkit_testkit::{Authority, Process, eventually, free_port, http, pod};
 
-use crate::backends::authority::Authority;
 use crate::backends::elasticsearch::Elasticsearch;
 use crate::receiver::{Answer, Receiver};
 use crate::setup::{Volume, lines, messages, metric, missing, started};

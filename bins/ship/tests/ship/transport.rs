@@ -2,10 +2,9 @@
 
 use std::os::unix::fs::symlink;
 
-use podkit_testkit::free_port;
+use podkit_testkit::{Authority, free_port};
 
 use crate::backends::Answer;
-use crate::backends::authority::Authority;
 use crate::receiver::Receiver;
 use crate::setup::{Volume, lines, messages, missing, pending, started};
 

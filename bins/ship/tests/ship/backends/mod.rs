@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use podkit_testkit::{PATIENCE, eventually};
 use serde_json::Value;
 
-pub(crate) mod authority;
 pub(crate) mod elasticsearch;
 pub(crate) mod loki;
 pub(crate) mod otlp;
 mod serve;
 pub(crate) mod splunk;
+#[cfg(test)]
+mod tls;
 mod wire;
 
 pub(crate) use wire::{Request, Response};

@@ -1,7 +1,7 @@
 //! Files that hold secrets and certificates, read again when they change.
 //!
 //! Compared by content, since a Secret's volume swaps links and keeps times. What cannot be read now stays as it
-//! was: a rotation that is half done must not stop delivery.
+//! was: a rotation that is half done must not stop the work.
 
 use std::io;
 use std::path::{Path, PathBuf};
