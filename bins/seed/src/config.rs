@@ -1,23 +1,39 @@
 //! What was typed, checked and given its meaning. Nothing past this module sees a raw string of the config.
 //!
-//! Collects every fault; reads no input and never looks at the target.
+//! Collects every fault; reads no input and never looks at the target. Each kind of entry has a file of its own below.
 
-use std::fmt;
+mod archive;
+mod check;
+mod env_file;
+mod envsubst;
+mod file;
+mod notify;
+mod remote;
+mod wait;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use podkit_cli::{Effective, Invalid, Section, units};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::path::{self, RelPath};
+use crate::secrets::Secrets;
 
-/// One budget for waiting, rendering and writing. As long as a database may take to come up in a new pod.
+pub(crate) use archive::{Archive, ArchiveLimits, Location};
+pub(crate) use check::{Check, Format};
+pub(crate) use env_file::{EnvFile, EnvFormat, EnvValue};
+pub(crate) use envsubst::Envsubst;
+pub(crate) use file::{FileSpec, Owner, Source, Text};
+pub(crate) use notify::{Notify, Process};
+pub(crate) use remote::{Remote, hex};
+pub(crate) use wait::{Condition, FileCheck, HttpCheck, NewerThan, Port, Program, StatusSet, Until, Wait};
+
+/// One budget for waiting, fetching, rendering and writing. As long as a database may take to come up in a new pod.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
+/// Between looks at URLs with `--watch`.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Keys of the full design that this version does not have; naming one is told apart from a typing error.
-const LATER: &[&str] = &["layout", "on_change"];
-const LATER_WAIT: &[&str] = &["http", "dns", "port_free", "command"];
-const LATER_FILES: &[&str] = &["url", "archive", "envsubst", "env", "check", "sha256", "unverified", "owner"];
+const LAYOUTS: &[(&str, Layout)] = &[("links", Layout::Links), ("plain", Layout::Plain)];
 
 /// A checked config.
 #[derive(Debug)]
@@ -25,65 +41,59 @@ pub struct Config {
     /// Where the files go; `None` if the config only waits.
     pub(crate) target: Option<PathBuf>,
     pub(crate) deadline: Duration,
-    pub(crate) wait: Vec<Condition>,
+    pub(crate) layout: Layout,
+    /// Whether a run ends only when all is on the disk.
+    pub(crate) durable: bool,
+    pub(crate) wait: Vec<Wait>,
     pub(crate) files: Vec<FileSpec>,
     pub(crate) values: Vec<PathBuf>,
+    /// Where templates include others from.
+    pub(crate) templates: Option<PathBuf>,
+    /// Names such as `values.db.password` and `env.TOKEN`, whose values are never shown.
+    pub(crate) secrets: Vec<String>,
+    /// Stay, and seed again when an input changes.
+    pub(crate) watch: bool,
+    /// How often URLs are asked again with `watch`.
+    pub(crate) interval: Duration,
+    pub(crate) on_change: Vec<Notify>,
+    /// Where the admin port listens with `watch`; `None` for `off`.
+    pub(crate) admin: Option<std::net::SocketAddr>,
 }
 
-/// Something that must be there first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// A TCP connection can be opened.
-    Tcp { host: String, port: u16 },
-    /// There is something at the path.
-    File(PathBuf),
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp [{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp {host}:{port}"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-        }
-    }
-}
-
-/// One entry of `files`.
-#[derive(Debug)]
-pub(crate) struct FileSpec {
-    pub(crate) path: RelPath,
-    /// Whether the path was written with a slash at its end.
-    pub(crate) names_directory: bool,
-    pub(crate) source: Source,
-    pub(crate) mode: Option<u32>,
-}
-
-/// Where the content of an entry comes from.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// A template file.
-    Template(PathBuf),
-    /// A template in the config itself.
-    Inline(String),
-    /// A file or a directory, taken as it is.
-    Copy(PathBuf),
+/// What stands at the visible names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Links into a generation: all names change at once.
+    #[default]
+    Links,
+    /// Files, each replaced by a rename.
+    Plain,
 }
 
 impl Config {
     /// Reads the config; every fault is left in the section.
     pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
-        refuse_later(root, LATER);
         let deadline = root.value_or("deadline", units::positive_duration, DEFAULT_DEADLINE);
+        let layout = root.value_or("layout", units::choice(LAYOUTS), Layout::default());
+        let durable = root.value_or("durable", units::boolean, true);
         let values = root.list("values", units::path);
-        let wait = root.sections("wait").iter().filter_map(read_condition).collect();
-        let files = read_files(&root.sections("files"));
-        if !root.has("files") && !root.has("wait") {
+        let templates = root.value("templates", units::path);
+        let secrets = root.list("secrets", secret_name);
+        let wait = Wait::read_all(root);
+        let files = file::read_all(&root.sections("files"));
+        let watch = root.switch("watch");
+        let interval = root.value_or("interval", units::positive_duration, DEFAULT_INTERVAL);
+        let on_change = notify::read_all(root);
+        let admin = root.admin();
+        if !root.has("files") && !root.has("wait") && !root.is_for("render") {
             root.fault(
                 "files",
                 Invalid::new("there is nothing to do: neither files nor anything to wait for")
                     .hint("give `files` or `wait` in a config file: `--config seed.yaml`"),
             );
+        }
+        if watch && !root.has("files") {
+            root.fault("watch", Invalid::new("there are no files to keep as their inputs are"));
         }
         let target = if root.has("files") {
             Some(root.required("target", units::path)?)
@@ -91,100 +101,74 @@ impl Config {
             // Still read, for its faults.
             root.value("target", units::path).and(None)
         };
-        Some(Self { target, deadline, wait, files, values })
+        Some(Self {
+            target,
+            deadline,
+            layout,
+            durable,
+            wait,
+            files,
+            values,
+            templates,
+            secrets,
+            watch,
+            interval,
+            on_change,
+            admin,
+        })
     }
 }
 
-/// Asks for the keys only where they stand, so that they are never offered for a mistyped one.
-fn refuse_later(section: &Section<'_>, later: &[&str]) {
-    for key in section.keys().filter(|key| later.contains(key)) {
-        section.fault(key, Invalid::new("is not built yet in this version"));
+/// `values`, or a name below it or `env`.
+fn secret_name(text: &str) -> Result<String, Invalid> {
+    let is_name = match text.split_once('.') {
+        Some(("values" | "env", rest)) => !rest.is_empty() && !rest.split('.').any(str::is_empty),
+        _ => text == "values",
+    };
+    if is_name {
+        return Ok(text.to_owned());
     }
+    Err(Invalid::new(format!("{text:?} names no value"))
+        .hint("write it as a template does: `values.db.password` or `env.TOKEN`"))
 }
 
-fn read_condition(section: &Section<'_>) -> Option<Condition> {
-    refuse_later(section, LATER_WAIT);
-    let tcp = section.value("tcp", units::host_port).map(|(host, port)| Condition::Tcp { host, port });
-    let file = section.value("file", units::path).map(Condition::File);
-    match section.keys().count() {
-        0 => section
-            .fault_here(Invalid::new("names no condition").hint("write `tcp: host:port` or `file: /path`")),
-        1 => {}
-        _ => section.fault_here(
-            Invalid::new("names more than one condition").hint("give each its own item, with its own `-`"),
-        ),
-    }
-    tcp.or(file)
-}
-
-fn read_files(sections: &[Section<'_>]) -> Vec<FileSpec> {
-    let read: Vec<_> = sections.iter().map(read_file).collect();
-    let paths: Vec<_> = read.iter().map(|(path, _)| path.clone()).collect();
-    for clash in path::clashes(&paths) {
-        sections[clash.later].fault("path", Invalid::new(clash.message));
-    }
-    read.into_iter().filter_map(|(_, spec)| spec).collect()
-}
-
-/// One entry; its path also where the rest of it has faults, to find clashes.
-fn read_file(section: &Section<'_>) -> (Option<RelPath>, Option<FileSpec>) {
-    refuse_later(section, LATER_FILES);
-    let path = section.required("path", |text| Ok((RelPath::parse(text)?, text.ends_with('/'))));
-    let mode = section.value("mode", units::mode);
-    let template = section.value("template", units::path).map(Source::Template);
-    let inline = section.value("inline", |text| Ok(text.to_owned())).map(Source::Inline);
-    let copy = section.value("copy", units::path).map(Source::Copy);
-
-    let given: Vec<_> = ["template", "inline", "copy"].into_iter().filter(|key| section.has(key)).collect();
-    match given[..] {
-        [_] => {}
-        [] if section.keys().any(|key| LATER_FILES.contains(&key)) => {}
-        [] => {
-            section.fault_here(Invalid::new("has no source").hint("give it `template`, `inline` or `copy`"))
-        }
-        [first, second, ..] => {
-            section.fault(second, Invalid::new(format!("stands beside `{first}`, and a file has one source")))
-        }
-    }
-    let Some((path, names_directory)) = path else { return (None, None) };
-    if names_directory && (section.has("template") || section.has("inline")) {
-        section
-            .fault("path", Invalid::new(format!("\"{path}/\" names a directory, and only `copy` makes one")));
-    }
-    let source = template.or(inline).or(copy);
-    let spec = source.map(|source| FileSpec { path: path.clone(), names_directory, source, mode });
-    (Some(path), spec)
+/// The name of a value in a table of choices.
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+    names.iter().find(|(_, known)| known == value).map_or("", |(name, _)| name)
 }
 
 impl Effective for Config {
     fn effective(&self) -> Value {
-        let wait = self.wait.iter().map(|condition| match condition {
-            Condition::Tcp { .. } => json!({ "tcp": condition.to_string().trim_start_matches("tcp ") }),
-            Condition::File(path) => json!({ "file": path }),
-        });
-        let mut all = serde_json::Map::new();
+        let mut all = Map::new();
+        let mut put = |key: &str, value: Value| {
+            all.insert(key.to_owned(), value);
+        };
         if let Some(target) = &self.target {
-            all.insert("target".to_owned(), json!(target));
+            put("target", json!(target));
+            put("layout", name_of(LAYOUTS, &self.layout).into());
+            put("durable", self.durable.into());
         }
-        all.insert("deadline".to_owned(), units::show_duration(self.deadline).into());
-        all.insert("wait".to_owned(), wait.collect());
-        all.insert("files".to_owned(), self.files.iter().map(show_file).collect());
-        all.insert("values".to_owned(), json!(self.values));
-        Value::Object(all)
+        put("deadline", units::show_duration(self.deadline).into());
+        put("wait", self.wait.iter().map(Wait::effective).collect());
+        if self.target.is_some() {
+            put("files", self.files.iter().map(FileSpec::effective).collect());
+        }
+        put("values", json!(self.values));
+        if let Some(templates) = &self.templates {
+            put("templates", json!(templates));
+        }
+        if !self.secrets.is_empty() {
+            put("secrets", json!(self.secrets));
+        }
+        put("watch", self.watch.into());
+        if self.watch {
+            put("interval", units::show_duration(self.interval).into());
+            put("on_change", self.on_change.iter().map(Notify::effective).collect());
+            put("admin", self.admin.map_or_else(|| json!("off"), |address| json!(address.to_string())));
+        }
+        let mut all = Value::Object(all);
+        // `${VAR}` is expanded by now, wherever it stands.
+        Secrets::in_environment(&self.secrets).mask_all(&mut all);
+        all
     }
-}
-
-fn show_file(spec: &FileSpec) -> Value {
-    let slash = if spec.names_directory { "/" } else { "" };
-    let mut shown = json!({ "path": format!("{}{slash}", spec.path) });
-    match &spec.source {
-        Source::Template(path) => shown["template"] = json!(path),
-        Source::Copy(path) => shown["copy"] = json!(path),
-        // Variables are expanded in it by now, and they may be secrets.
-        Source::Inline(text) => shown["inline"] = json!(format!("({} bytes)", text.len())),
-    }
-    if let Some(mode) = spec.mode {
-        shown["mode"] = json!(format!("{mode:04o}"));
-    }
-    shown
 }
