@@ -10,6 +10,9 @@ pub(crate) const DATA: &str = "..data";
 /// The same link before it is renamed into force.
 pub(crate) const DATA_NEXT: &str = "..data_tmp";
 
+/// A visible link before it is renamed over a file of the plain layout.
+pub(crate) const LINK_NEXT: &str = "..link_tmp";
+
 /// A letter stands for itself, `0` for any digit.
 const PATTERN: &[u8] = b"..0000_00_00_00_00_00.000000000";
 

@@ -1,5 +1,6 @@
 //! What bounds a run from outside: the one deadline, and signals. Asked between steps; never waits for work itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podkit_lifecycle::{Deadline, Signals};
@@ -9,7 +10,7 @@ use crate::error::Error;
 /// The deadline of the run and the signals that end it early.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    signals: Signals,
+    signals: Arc<Signals>,
     deadline: Deadline,
     /// As configured, for messages.
     budget: Duration,
@@ -20,14 +21,19 @@ impl Limits {
     pub(crate) fn begin(budget: Duration) -> Result<Self, Error> {
         let signals = Signals::install()
             .map_err(|source| Error::System { operation: "install signal handlers", source })?;
-        Ok(Self { signals, deadline: Deadline::after(budget), budget })
+        Ok(Self { signals: Arc::new(signals), deadline: Deadline::after(budget), budget })
+    }
+
+    /// Another pass of the same process begins now.
+    pub(crate) fn again(&self, budget: Duration) -> Self {
+        Self { signals: Arc::clone(&self.signals), deadline: Deadline::after(budget), budget }
     }
 
     pub(crate) fn deadline(&self) -> Deadline {
         self.deadline
     }
 
-    pub(crate) fn signals(&self) -> &Signals {
+    pub(crate) fn signals(&self) -> &Arc<Signals> {
         &self.signals
     }
 
@@ -36,12 +42,18 @@ impl Limits {
     /// # Errors
     /// A signal came or the deadline has passed; `during` says what was being done, and what was left.
     pub(crate) fn check(&self, during: impl FnOnce() -> String) -> Result<(), Error> {
-        if self.signals.received().is_some() {
-            Err(Error::Stopped { during: during() })
-        } else if self.deadline.expired() {
-            Err(Error::Deadline { deadline: self.budget, during: during() })
+        if self.signals.received().is_some() || self.deadline.expired() {
+            Err(self.ended(during()))
         } else {
             Ok(())
+        }
+    }
+
+    /// Why the run is over, when it is.
+    pub(crate) fn ended(&self, during: String) -> Error {
+        match self.signals.received() {
+            Some(_) => Error::Stopped { during },
+            None => Error::Deadline { deadline: self.budget, during },
         }
     }
 

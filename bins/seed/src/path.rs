@@ -17,7 +17,7 @@ const NAME_MAX: usize = 255;
 const PATH_MAX: usize = 2048;
 
 /// A relative path of ordinary names only: no `..`, no root, no control characters, not empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RelPath(PathBuf);
 
 impl RelPath {
@@ -105,6 +105,11 @@ impl RelPath {
             .skip(1)
             .filter(|path| !path.as_os_str().is_empty())
             .map(|path| RelPath(path.to_owned()))
+    }
+
+    /// Whether it is the other path, or lies below it.
+    pub(crate) fn is_within(&self, other: &RelPath) -> bool {
+        self.0.starts_with(&other.0)
     }
 
     /// The path as the system calls take it.

@@ -2,22 +2,25 @@
 //!
 //! The path to the target is the user's own and may go through links or be a mount; below it no link is followed.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::before::Before;
+use crate::config::Layout;
+use crate::content::Tree;
 use crate::dir::{Dir, Kind};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::path::RelPath;
-use crate::plan::{self, Content, InTheWay, Name, Names, Plan, Seen, SeenTree, Tree};
+use crate::look;
+use crate::plan::{self, InTheWay, Name, Names, Plan};
 
 /// How often a lock that another run holds is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -26,9 +29,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Target {
     path: PathBuf,
-    pub(crate) dir: Dir,
-    /// Whether this run made the directory.
-    pub(crate) created: bool,
+    pub(crate) dir: Arc<Dir>,
+    /// Whether this run made the directory and nothing is in force in it yet.
+    provisional: AtomicBool,
     /// Held until the run ends; `None` on file systems without locks.
     _lock: Option<Flock<OwnedFd>>,
 }
@@ -71,7 +74,27 @@ impl Target {
         };
         let dir = Dir::open(path).map_err(failed)?;
         let lock = lock(&dir, path, limits)?;
-        Ok(Self { path: path.to_owned(), dir, created, _lock: lock })
+        Ok(Self { path: path.to_owned(), dir: Arc::new(dir), provisional: created.into(), _lock: lock })
+    }
+
+    /// Opens the target to look at it, without a lock; nothing where it is not there.
+    ///
+    /// # Errors
+    /// It is no directory, or may not be read.
+    pub(crate) fn look(path: &Path) -> Result<Option<Self>, Error> {
+        match Dir::open(path) {
+            Ok(dir) => {
+                let provisional = AtomicBool::new(false);
+                Ok(Some(Self { path: path.to_owned(), dir: Arc::new(dir), provisional, _lock: None }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Target { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The directory stays, also if this run made it.
+    pub(crate) fn keep(&self) {
+        self.provisional.store(false, Ordering::Relaxed);
     }
 
     /// A path in the target, for messages.
@@ -83,15 +106,34 @@ impl Target {
     ///
     /// # Errors
     /// The disk, or something that is not ours and in the way.
-    pub(crate) fn plan(&self, wanted: &Tree) -> Result<Plan, Error> {
-        let in_the_way = |found: InTheWay| Error::InTheWay { path: self.show(found.name), what: found.what };
+    pub(crate) fn plan(&self, wanted: &Tree, before: &Before, layout: Layout) -> Result<Plan, Error> {
         let cannot_read = |source| Error::Target { path: self.path.clone(), source };
         let names = self.names().map_err(cannot_read)?;
-        let seen = match plan::in_force(&names).map_err(in_the_way)? {
-            Some(generation) => self.seen(generation, wanted).map_err(cannot_read)?,
-            None => SeenTree::new(),
+        let found = look::found(&self.dir, wanted, &before.state, layout).map_err(cannot_read)?;
+        let seen = match plan::in_force(&names).map_err(|found| self.in_the_way(found))? {
+            Some(name) => look::generation(&self.dir, name, wanted).map_err(cannot_read)?,
+            None => look::files(&found),
         };
-        plan::plan(wanted, &names, &seen).map_err(in_the_way)
+        let plan = match layout {
+            Layout::Links => plan::links(wanted, &names, &seen, &found, &before.state),
+            Layout::Plain => plan::plain(wanted, &names, &seen, &found, &before.state),
+        };
+        plan.map_err(|found| self.in_the_way(found))
+    }
+
+    /// The generation in force, open, if there is one.
+    ///
+    /// # Errors
+    /// The disk, or a `..data` that is not ours.
+    pub(crate) fn generation(&self) -> Result<Option<Dir>, Error> {
+        let cannot_read = |source| Error::Target { path: self.path.clone(), source };
+        let names = self.names().map_err(cannot_read)?;
+        let in_force = plan::in_force(&names).map_err(|found| self.in_the_way(found))?;
+        in_force.map(|name| self.dir.dir(name)).transpose().map_err(cannot_read)
+    }
+
+    fn in_the_way(&self, found: InTheWay) -> Error {
+        Error::InTheWay { path: self.show(found.name), what: found.what }
     }
 
     fn names(&self) -> io::Result<Names> {
@@ -105,69 +147,13 @@ impl Target {
         }
         Ok(names)
     }
-
-    fn seen(&self, generation: &OsStr, wanted: &Tree) -> io::Result<SeenTree> {
-        let mut seen = SeenTree::new();
-        compare(&self.dir.dir(generation)?, None, wanted, &mut seen)?;
-        Ok(seen)
-    }
 }
 
-/// Compares the files below `dir` with what is wanted there.
-fn compare(dir: &Dir, at: Option<&RelPath>, wanted: &Tree, seen: &mut SeenTree) -> io::Result<()> {
-    for (name, kind) in dir.entries()? {
-        let path = match at {
-            Some(at) => at.join(&name),
-            None => RelPath::parse(Path::new(&name)),
-        };
-        // A path that we would not have written: it goes with its generation, and is no file of ours to tell of.
-        let Ok(path) = path else { continue };
-        match kind {
-            Kind::Directory => compare(&dir.dir(&name)?, Some(&path), wanted, seen)?,
-            Kind::File => {
-                let found = match dir.file(&name).and_then(|file| look(file, wanted.get(&path))) {
-                    // A file that we may not read cannot be known to be the same.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                        Seen { size: 0, same: false }
-                    }
-                    found => found?,
-                };
-                seen.insert(path, found);
-            }
-            Kind::Link | Kind::Other => {
-                seen.insert(path, Seen { size: 0, same: false });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn look(mut file: File, wanted: Option<&Content>) -> io::Result<Seen> {
-    let metadata = file.metadata()?;
-    let size = metadata.len();
-    let same = match wanted {
-        Some(wanted)
-            if size == wanted.bytes.len() as u64 && metadata.permissions().mode() & 0o7777 == wanted.mode =>
-        {
-            same_bytes(&mut file, &wanted.bytes)?
-        }
-        _ => false,
-    };
-    Ok(Seen { size, same })
-}
-
-/// Compares piece by piece, so that a large file is not held in memory twice.
-fn same_bytes(file: &mut File, mut wanted: &[u8]) -> io::Result<bool> {
-    let mut piece = [0; 16 * 1024];
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(wanted.is_empty()),
-            Ok(read) => match wanted.strip_prefix(&piece[..read]) {
-                Some(rest) => wanted = rest,
-                None => return Ok(false),
-            },
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.provisional.load(Ordering::Relaxed) {
+            // Fails where there is something in it, and then it is of use to someone.
+            let _ = fs::remove_dir(&self.path);
         }
     }
 }

@@ -1,220 +1,152 @@
-//! Puts a new generation in force, as the kubelet's volume writer does (`pkg/volume/util/atomic_writer.go`), and
-//! cleans up. The only module that changes the target.
+//! Puts what is wanted in force and cleans up. The only module that changes the target.
 //!
-//! The one moment that counts is the rename of `..data`. All before it is invisible and is undone on failure; all
-//! after it only removes what nobody sees any more. Unlike the kubelet, links to new names are made before the
-//! rename, where they point nowhere yet: so new names appear, and old ones vanish, with that one rename.
+//! ```text
+//!   debris removed ─► stage: new files in a directory that nobody looks into ─► links: one rename of `..data`
+//!                                                                           └─► plain: one rename a file
+//!                                    ─► what is no longer listed goes ─► state remembered ─► old generation removed
+//! ```
+//!
+//! A failure before the first rename leaves what was there; a kill at any moment, old files or new ones, each whole,
+//! and the next run completes it.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+mod links;
+mod plain;
+mod remember;
+mod stage;
+mod sync;
+
+use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::dir::Dir;
+use crate::before::Before;
+use crate::config::Layout;
+use crate::content::Tree;
+use crate::descent::Descent;
+use crate::dir::Kind;
 use crate::error::Error;
-use crate::generation::{self, DATA, DATA_NEXT};
 use crate::limits::Limits;
 use crate::path::RelPath;
-use crate::plan::{Content, Plan, Tree, visible_link};
+use crate::plan::Plan;
+use crate::state::Notes;
 use crate::target::Target;
+use remember::Memory;
 
 /// How long the old generation stays after the rename. The kernel resolves `app.yaml -> ..data/app.yaml` name by
 /// name, so a reader may have passed `..data` just before the rename and must still find its file; so must one that
 /// holds the directory open to read several files of one generation.
 const READERS_GRACE: Duration = Duration::from_millis(100);
 
-/// Two runs may be given the same name only by a clock that stands still.
-const NAME_ATTEMPTS: u32 = 100;
+/// All that a plan is carried out with.
+pub(crate) struct Job<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) before: &'a Before,
+    pub(crate) wanted: &'a Tree,
+    pub(crate) notes: &'a Notes,
+    pub(crate) plan: &'a Plan,
+    pub(crate) layout: Layout,
+    /// Whether all must be on the disk before it is in force.
+    pub(crate) durable: bool,
+    pub(crate) limits: &'a Limits,
+}
 
 /// Carries out the plan.
 ///
 /// # Errors
-/// A step before the rename failed or was interrupted: it is undone. Or the disk could not confirm the rename.
-pub(crate) fn apply(target: &Target, wanted: &Tree, plan: &Plan, limits: &Limits) -> Result<(), Error> {
-    if plan.is_nothing() {
-        return Ok(());
-    }
-    clean(target, plan, limits);
-    if plan.rewrite || !plan.link.is_empty() {
-        let mut undo = Undo { target, generation: None, next: false, links: Vec::new(), armed: true };
-        prepare(target, wanted, plan, limits, &mut undo)?;
-        undo.armed = false;
-    }
-    // From here on the new generation is in force.
-    for name in &plan.unlink {
-        step(target, "remove", name, target.dir.unlink(name))?;
-    }
-    step(target, "sync", "", target.dir.sync())?;
-    if let (true, Some(old)) = (plan.rewrite, &plan.in_force) {
-        limits.pause(READERS_GRACE);
-        remove_generation(target, old);
-    }
-    Ok(())
-}
-
-/// All up to and including the rename.
-fn prepare(
-    target: &Target,
-    wanted: &Tree,
-    plan: &Plan,
-    limits: &Limits,
-    undo: &mut Undo<'_>,
-) -> Result<(), Error> {
-    if plan.rewrite {
-        let (name, dir) = make_generation(target)?;
-        undo.generation = Some(name);
-        write_files(target, &dir, wanted, limits)?;
-        sync_files(target, &dir, wanted, limits)?;
-    }
-    for name in &plan.link {
-        step(target, "link", name, target.dir.make_link(name, visible_link(name).as_os_str()))?;
-        undo.links.push(name.clone());
-    }
-    if let Some(generation) = &undo.generation {
-        step(target, "link", DATA_NEXT, target.dir.make_link(OsStr::new(DATA_NEXT), generation))?;
-        undo.next = true;
-        // The generation and the links to it must be on the disk before the name that puts them in force.
-        step(target, "sync", "", target.dir.sync())?;
-        limits.check(|| "before the new generation was put in force".to_owned())?;
-        let renamed = target.dir.rename(OsStr::new(DATA_NEXT), OsStr::new(DATA));
-        step(target, "rename", DATA_NEXT, renamed)?;
-    }
-    Ok(())
-}
-
-fn make_generation(target: &Target) -> Result<(OsString, Dir), Error> {
-    let mut now = SystemTime::now();
-    for _ in 0..NAME_ATTEMPTS {
-        let name = generation::name(now);
-        match target.dir.make_dir(&name) {
-            Ok(dir) => return Ok((name, dir)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => now += Duration::from_nanos(1),
-            Err(error) => return step(target, "create", &name, Err(error)),
+/// A step before the first rename failed or was interrupted: it is undone. Or a later one failed: the next run
+/// completes it.
+pub(crate) fn apply(job: &Job<'_>) -> Result<(), Error> {
+    let mut memory = Memory::of(job);
+    if !job.plan.is_nothing() {
+        job.clean();
+        match job.layout {
+            Layout::Links => links::apply(job)?,
+            Layout::Plain => plain::apply(job, &mut memory)?,
         }
     }
-    step(target, "create", generation::name(now), Err(io::ErrorKind::AlreadyExists.into()))
-}
-
-fn write_files(target: &Target, generation: &Dir, wanted: &Tree, limits: &Limits) -> Result<(), Error> {
-    for (path, content) in wanted {
-        limits.check(|| format!("before \"{path}\" was written"))?;
-        step(target, "write", path.as_path(), write_file(generation, path, content))?;
+    job.target.keep();
+    memory.finish();
+    if let (true, Some(old)) = (job.plan.rewrite, &job.plan.in_force) {
+        job.limits.pause(READERS_GRACE);
+        job.remove_debris(old);
     }
     Ok(())
 }
 
-fn write_file(generation: &Dir, path: &RelPath, content: &Content) -> io::Result<()> {
-    let mut above: Option<Dir> = None;
-    for name in path.directories() {
-        let dir = above.as_ref().unwrap_or(generation);
-        above = Some(match dir.dir(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => dir.make_dir(name)?,
-            opened => opened?,
-        });
-    }
-    above.as_ref().unwrap_or(generation).make_file(path.last())?.write_all(&content.bytes)
-}
-
-/// Gives each file its mode and brings all to the disk, after all is written: so one commit of the file system's
-/// journal serves many files, and each directory is synced once.
-fn sync_files(target: &Target, generation: &Dir, wanted: &Tree, limits: &Limits) -> Result<(), Error> {
-    let mut directories = BTreeSet::new();
-    for (path, content) in wanted {
-        limits.check(|| format!("before \"{path}\" was on the disk"))?;
-        step(target, "sync", path.as_path(), finish_file(generation, path, content.mode))?;
-        directories.extend(path.parents());
-    }
-    for path in &directories {
-        let sync = descend(generation, path.names()).and_then(|dir| dir.map_or(Ok(()), |dir| dir.sync()));
-        step(target, "sync", path.as_path(), sync)?;
-    }
-    step(target, "sync", "", generation.sync())
-}
-
-fn finish_file(generation: &Dir, path: &RelPath, mode: u32) -> io::Result<()> {
-    let above = descend(generation, path.directories())?;
-    let file = above.as_ref().unwrap_or(generation).file_to_finish(path.last())?;
-    // On the open file, and so without the umask's say.
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
-}
-
-/// The directory that the names lead to; `None` if there are no names.
-fn descend<'a>(generation: &Dir, names: impl Iterator<Item = &'a OsStr>) -> io::Result<Option<Dir>> {
-    let mut inner: Option<Dir> = None;
-    for name in names {
-        inner = Some(inner.as_ref().unwrap_or(generation).dir(name)?);
-    }
-    Ok(inner)
-}
-
-/// Removes what a killed run left behind. It is in nobody's way, so a failure here is not one of the run.
-fn clean(target: &Target, plan: &Plan, limits: &Limits) {
-    if plan.stale_next
-        && let Err(error) = target.dir.unlink(OsStr::new(DATA_NEXT))
-    {
-        warn_left(target, DATA_NEXT, &error);
-    }
-    if !plan.debris.is_empty() {
-        // One of them was in force until a moment ago if that run was killed right after its rename.
-        limits.pause(READERS_GRACE);
-    }
-    for name in &plan.debris {
-        tracing::info!(path = ?target.show(name), "removing what an earlier run left behind");
-        remove_generation(target, name);
-    }
-}
-
-fn remove_generation(target: &Target, name: &OsStr) {
-    if let Err(error) = target.dir.remove_dir(name) {
-        warn_left(target, name, &error);
-    }
-}
-
-fn warn_left(target: &Target, name: impl AsRef<Path>, error: &io::Error) {
-    tracing::warn!(path = ?target.show(name), error = podkit_cli::chain(error), "cannot remove; it is no longer used");
-}
-
-/// Names the step and the object of a failure.
-fn step<T>(
-    target: &Target,
-    operation: &'static str,
-    name: impl AsRef<Path>,
-    result: io::Result<T>,
-) -> Result<T, Error> {
-    result.map_err(|source| Error::Write { operation, path: target.show(name), source })
-}
-
-/// Takes back what was done before the rename, unless the rename came about. What cannot be taken back is invisible
-/// debris, which the next run removes.
-struct Undo<'a> {
-    target: &'a Target,
-    generation: Option<OsString>,
-    next: bool,
-    links: Vec<OsString>,
-    armed: bool,
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
+impl Job<'_> {
+    /// Removes what a killed run left behind. It is in nobody's way, so a failure here is not one of the run.
+    fn clean(&self) {
+        for name in &self.plan.stale {
+            if let Err(error) = self.target.dir.unlink(name) {
+                self.warn_left(name, &error);
+            }
         }
+        if !self.plan.debris.is_empty() {
+            // One of them was in force until a moment ago if that run was killed right after its rename.
+            self.limits.pause(READERS_GRACE);
+        }
+        for name in &self.plan.debris {
+            tracing::info!(path = ?self.target.show(name), "removing what an earlier run left behind");
+            self.remove_debris(name);
+        }
+    }
+
+    fn remove_debris(&self, name: &OsStr) {
         let dir = &self.target.dir;
-        if self.next {
-            let _ = dir.unlink(OsStr::new(DATA_NEXT));
+        let removed = match dir.kind(name) {
+            Ok(Some(Kind::Directory)) => dir.remove_dir(name),
+            Ok(Some(_)) => dir.unlink(name),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            self.warn_left(name, &error);
         }
-        for name in &self.links {
-            let _ = dir.unlink(name);
+    }
+
+    fn warn_left(&self, name: impl AsRef<Path>, error: &io::Error) {
+        let path = self.target.show(name);
+        tracing::warn!(?path, error = podkit_cli::chain(error), "cannot remove; it is no longer used");
+    }
+
+    /// Removes files, links and directories of ours from their places, in the order given.
+    fn remove(&self, paths: &[RelPath]) -> Result<(), Error> {
+        let mut descent = Descent::new(&self.target.dir);
+        for path in paths {
+            self.step("remove", path.as_path(), remove_one(&mut descent, path))?;
         }
-        if let Some(generation) = &self.generation {
-            let _ = dir.remove_dir(generation);
+        Ok(())
+    }
+
+    /// Waits until the entries of the target's own directory are on the disk, where that is wanted.
+    fn sync_target(&self) -> Result<(), Error> {
+        if !self.durable {
+            return Ok(());
         }
-        if self.target.created {
-            let _ = fs::remove_dir(self.target.show(""));
-        }
+        self.step("sync", "", self.target.dir.sync())
+    }
+
+    /// Names the step and the object of a failure.
+    fn step<T>(
+        &self,
+        operation: &'static str,
+        name: impl AsRef<Path>,
+        result: io::Result<T>,
+    ) -> Result<T, Error> {
+        result.map_err(|source| Error::Write { operation, path: self.target.show(name), source })
+    }
+}
+
+fn remove_one(descent: &mut Descent<'_>, path: &RelPath) -> io::Result<()> {
+    let (dir, name) = (descent.above(path)?, path.last());
+    match dir.kind(name)? {
+        None => Ok(()),
+        Some(Kind::Directory) => match dir.remove_empty_dir(name) {
+            // Others have put something into it: it is theirs now.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed,
+        },
+        Some(_) => dir.unlink(name),
     }
 }

@@ -94,7 +94,16 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    /// A reader of links: each name, and several files of one generation.
     pub(crate) fn start(target: &Path) -> Self {
+        Self::of(target, |target| {
+            read_names(target);
+            read_generation(target);
+        })
+    }
+
+    /// A reader that calls `read_once` over and over.
+    pub(crate) fn of(target: &Path, read_once: fn(&Path)) -> Self {
         let (done, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let thread = thread::spawn({
             let (done, reads, target) = (Arc::clone(&done), Arc::clone(&reads), target.to_owned());
@@ -118,13 +127,17 @@ impl Reader {
     }
 }
 
-fn read_once(target: &Path) {
-    // As an app does that reads one file by its visible name.
+/// Reads as an app does that knows files by their visible names: each is there, and whole. They may be of two
+/// generations, for two names are looked up one after the other.
+pub(crate) fn read_names(target: &Path) {
     for name in ["a", "d/e/b"] {
         let text = fs::read_to_string(target.join(name)).expect("a visible file is always there");
         assert!(is_whole(&text), "half a file: {} bytes", text.len());
     }
-    // As an app does that wants several files of one generation.
+}
+
+/// Reads as an app does that wants several files of one generation.
+pub(crate) fn read_generation(target: &Path) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let generation =
         open(&target.join("..data"), flags, Mode::empty()).expect("a generation is always in force");
@@ -140,6 +153,18 @@ fn read_at(dir: &OwnedFd, name: &str) -> String {
 
 fn is_whole(text: &str) -> bool {
     text == "one".repeat(3000) || text == "two".repeat(3000)
+}
+
+/// What the target should look like after a good run of [`paired_config`] in the plain layout.
+pub(crate) fn expect_clean_plain(sandbox: &Sandbox, word: &str) {
+    assert_eq!(sandbox.names(), ["..podkit-seed.json", "a", "d", &format!("only-{word}")]);
+    assert_eq!(sandbox.names_in("d"), ["e"]);
+    assert_eq!(sandbox.names_in("d/e"), ["b"]);
+    for name in ["a", "d/e/b", &format!("only-{word}")] {
+        assert!(sandbox.target().join(name).symlink_metadata().unwrap().is_file(), "{name}");
+    }
+    assert_eq!(sandbox.read("a"), word.repeat(3000));
+    assert_eq!(sandbox.read("d/e/b"), word.repeat(3000));
 }
 
 /// What the target should look like after a good run of [`paired_config`], debris or not before it.

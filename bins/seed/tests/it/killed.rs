@@ -4,42 +4,68 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use podkit_testkit::Signal;
 
-use crate::atomic::{Reader, expect_clean, paired_config};
+use crate::atomic::{Reader, expect_clean, expect_clean_plain, paired_config, read_generation, read_names};
 use crate::kit::{Sandbox, generation};
+
+/// All in one layout, spread over sandboxes that work side by side: a run mostly waits for its readers.
+fn kill_at_random_moments(layout: &str, read_once: fn(&Path), expect_clean: fn(&Sandbox, &str)) {
+    const SANDBOXES: u32 = 5;
+    const RUNS: u32 = 20;
+    let config = |word: &str| format!("layout: {layout}\n{}", paired_config(word));
+    let killed = AtomicU32::new(0);
+    let one = |first: u32| {
+        let sandbox = Sandbox::new();
+        sandbox.run(&config("one"));
+        // How long the part of a run takes in which something can be half done.
+        let start = Instant::now();
+        sandbox.run(&config("two"));
+        let whole = start.elapsed();
+        let reader = Reader::of(&sandbox.target(), read_once);
+        for n in 0..RUNS {
+            let words = if n.is_multiple_of(2) { ["one", "two"] } else { ["two", "one"] };
+            sandbox.config(&config(words[0]));
+            let run = sandbox.seed().start();
+            // The moment is what this test is about: spread over all of a run, a different one each time.
+            thread::sleep(whole * (n * SANDBOXES + first) / (RUNS * SANDBOXES));
+            if run.kill().status.signal() == Some(Signal::SIGKILL as i32) {
+                killed.fetch_add(1, Ordering::Relaxed);
+            }
+            // Every other kill falls on what the one before has left.
+            if n % 2 == 1 {
+                let word = words[n as usize / 2 % 2];
+                sandbox.run(&config(word));
+                expect_clean(&sandbox, word);
+            }
+        }
+        assert!(reader.finish() > 0);
+    };
+    let one = &one;
+    thread::scope(|scope| {
+        for first in 0..SANDBOXES {
+            scope.spawn(move || one(first));
+        }
+    });
+    assert!(killed.into_inner() > 0, "no run was killed in time");
+}
 
 #[test]
 fn runs_killed_at_random_moments_never_show_a_reader_a_mix_a_gap_or_half_a_file() {
-    const RUNS: u32 = 40;
-    let sandbox = Sandbox::new();
-    sandbox.run(&paired_config("one"));
-    // How long the part of a run takes in which something can be half done.
-    let start = Instant::now();
-    sandbox.run(&paired_config("two"));
-    let whole = start.elapsed();
+    let read_once = |target: &Path| {
+        read_names(target);
+        read_generation(target);
+    };
+    kill_at_random_moments("links", read_once, expect_clean);
+}
 
-    let reader = Reader::start(&sandbox.target());
-    let mut killed = 0;
-    for n in 0..RUNS {
-        sandbox.config(&paired_config(["one", "two"][n as usize % 2]));
-        let run = sandbox.seed().start();
-        // The moment is what this test is about: spread over all of a run, a different one each time.
-        thread::sleep(whole * n / RUNS);
-        if run.kill().status.signal() == Some(Signal::SIGKILL as i32) {
-            killed += 1;
-        }
-    }
-    let reads = reader.finish();
-    assert!(killed > 0, "no run was killed in time");
-    assert!(reads > 0);
-    for word in ["one", "two"] {
-        sandbox.run(&paired_config(word));
-        expect_clean(&sandbox, word);
-    }
+#[test]
+fn runs_killed_at_random_moments_never_show_a_reader_of_plain_files_a_gap_or_half_a_file() {
+    kill_at_random_moments("plain", read_names, expect_clean_plain);
 }
 
 /// A file may have 512 or 1024 bytes; the kernel kills with SIGXFSZ in the middle of the second file's write.
