@@ -9,6 +9,8 @@ use std::time::Duration;
 use podkit_cli::units::show_duration;
 use podkit_cli::{Exit, Report};
 
+use crate::secrets::Secrets;
+
 /// Why a run failed. Whatever it is, the generation that was in force before is still in force.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,6 +62,42 @@ pub enum Error {
         /// What may have been meant.
         hint: Option<String>,
     },
+    /// A name under `secrets` leads to nothing, and so would hide nothing.
+    #[error("cannot hide the secret `{name}`: nothing has that name")]
+    Secret {
+        /// As written in the config.
+        name: String,
+        /// The name that may have been meant.
+        nearest: Option<String>,
+    },
+    /// A download failed for good.
+    #[error("cannot download {url}: {why}")]
+    Fetch {
+        /// Where from, without secrets.
+        url: String,
+        /// What is wrong.
+        why: String,
+        /// What may mend it.
+        hint: Option<&'static str>,
+    },
+    /// An archive is of no use, or not to be trusted.
+    #[error("cannot unpack {archive}: {why}")]
+    Archive {
+        /// Its path in quotes, or its URL without secrets.
+        archive: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file is not what it must be.
+    #[error("{path:?} does not pass the check `{check}`: {why}")]
+    Check {
+        /// The path, relative to the target.
+        path: String,
+        /// The check as written.
+        check: String,
+        /// What is wrong, with the line where known.
+        why: String,
+    },
     /// The source and the path of an entry do not fit together.
     #[error("cannot place {path:?}: {why}")]
     Place {
@@ -102,6 +140,18 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A file cannot be given to its owner.
+    #[error("cannot give {path:?} to {user}:{group}")]
+    Owner {
+        /// The path, relative to the target.
+        path: String,
+        /// The user's number.
+        user: u32,
+        /// The group's number.
+        group: u32,
+        /// The cause.
+        source: io::Error,
+    },
     /// The kernel would not give us a thread or a signal handler.
     #[error("cannot {operation}")]
     System {
@@ -123,7 +173,9 @@ impl Report for Error {
     fn hint(&self) -> Option<String> {
         let known = match self {
             Self::Render { hint, .. } => return hint.clone(),
+            Self::Fetch { hint, .. } => (*hint)?,
             Self::Several { first, .. } => return first.hint(),
+            Self::Secret { nearest, .. } => return Some(format!("did you mean `{}`?", nearest.as_ref()?)),
             Self::InTheWay { .. } => "remove it, or choose another target or path",
             Self::Target { source, .. } => target_hint(source)?,
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -133,10 +185,33 @@ impl Report for Error {
                 "check the file's mode and this container's user (`defaultMode`, `fsGroup`)"
             }
             Self::Write { source, .. } => target_hint(source)?,
+            Self::Owner { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as that user, or with CAP_CHOWN; or leave `owner` out and let the volume's `fsGroup` set the group"
+            }
             Self::Unsteady { .. } => "something rewrites the inputs all the time; run again when it is quiet",
             _ => return None,
         };
         Some(known.to_owned())
+    }
+}
+
+impl Error {
+    /// The same without secrets: its words may come from the content of a file.
+    pub(crate) fn masked(mut self, secrets: &Secrets) -> Self {
+        let mask = |text: &mut String| *text = secrets.mask(text).into_owned();
+        match &mut self {
+            Self::Render { why, hint, .. } => {
+                mask(why);
+                hint.iter_mut().for_each(mask);
+            }
+            Self::Input { why, .. }
+            | Self::Fetch { why, .. }
+            | Self::Archive { why, .. }
+            | Self::Check { why, .. }
+            | Self::Place { why, .. } => mask(why),
+            _ => {}
+        }
+        self
     }
 }
 

@@ -6,17 +6,25 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::content::{Content, Spooler, Tree};
 use crate::error::Error;
+use crate::generation::DATA;
+use crate::inputs::Inputs;
 use crate::path::RelPath;
-use crate::plan::{Content, Tree};
 
 /// Deeper than any volume of config; more means a directory that contains itself through a mount.
 const MAX_DEPTH: usize = 64;
+
+/// A template or a value that is larger is the wrong file, and would be held in memory more than once.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// Files are copied in pieces of this size.
+const PIECE: usize = 64 << 10;
 
 /// What an input is, links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub(crate) enum InputKind {
 pub(crate) struct Sources {
     /// Directories above the inputs, each with where its `..data` pointed at first sight.
     data_links: Mutex<BTreeMap<PathBuf, Option<PathBuf>>>,
+    /// All that was opened, or looked for.
+    pub(crate) inputs: Inputs,
 }
 
 impl Sources {
@@ -48,19 +58,49 @@ impl Sources {
 
     /// A text file.
     pub(crate) fn text(&self, path: &Path) -> Result<String, Error> {
-        let content = self.file(path)?;
-        String::from_utf8(content.bytes).map_err(|error| {
+        if fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_TEXT) {
+            let why = format!("as a text it may have {} MiB, and it has more", MAX_TEXT >> 20);
+            return Err(Error::Input { path: path.to_owned(), why });
+        }
+        let bytes = self.bytes(path)?;
+        String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
             Error::Input { path: path.to_owned(), why: format!("it is not UTF-8 text (line {line})") }
         })
     }
 
-    /// A file and its permission bits; setuid, setgid and sticky are not carried over.
-    pub(crate) fn file(&self, path: &Path) -> Result<Content, Error> {
+    /// A copy of a file, which may change while it is read again, and its permission bits; setuid, setgid and sticky are not carried over.
+    pub(crate) fn file(&self, path: &Path, spooler: &Spooler) -> Result<Content, Error> {
+        let (mut file, metadata) = self.open(path)?;
+        let mut spool = spooler.begin();
+        let mut piece =
+            vec![0; PIECE.min(usize::try_from(metadata.len()).unwrap_or(PIECE).saturating_add(1))];
+        loop {
+            let read =
+                file.read(&mut piece).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+            if read == 0 {
+                return Ok(Content::new(spool.finish(), metadata.permissions().mode() & 0o777));
+            }
+            spool.write_all(&piece[..read]).map_err(|source| Error::Write {
+                operation: "copy",
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+    }
+
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let (mut file, metadata) = self.open(path)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+        file.read_to_end(&mut bytes).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Ok(bytes)
+    }
+
+    fn open(&self, path: &Path) -> Result<(File, Metadata), Error> {
         self.remember(path);
-        match read_regular(path) {
-            Ok(Some((bytes, metadata))) => Ok(Content { bytes, mode: metadata.permissions().mode() & 0o777 }),
+        match open_regular(path) {
+            Ok(Some(opened)) => Ok(opened),
             Ok(None) => {
                 Err(Error::Input { path: path.to_owned(), why: "it is not a regular file".to_owned() })
             }
@@ -70,9 +110,9 @@ impl Sources {
 
     /// All files below a directory, as `at/…`. Links are followed; names that begin with `..` are the machinery of
     /// a Kubernetes volume and are left out. Empty directories are not carried over.
-    pub(crate) fn directory(&self, path: &Path, at: &RelPath) -> Result<Tree, Error> {
+    pub(crate) fn directory(&self, path: &Path, at: &RelPath, spooler: &Spooler) -> Result<Tree, Error> {
         let mut tree = Tree::new();
-        self.walk(path, at, &mut Vec::new(), &mut tree)?;
+        self.walk(path, at, spooler, &mut Vec::new(), &mut tree)?;
         Ok(tree)
     }
 
@@ -80,6 +120,7 @@ impl Sources {
         &self,
         dir: &Path,
         at: &RelPath,
+        spooler: &Spooler,
         above: &mut Vec<(u64, u64)>,
         tree: &mut Tree,
     ) -> Result<(), Error> {
@@ -103,9 +144,9 @@ impl Sources {
             let path = dir.join(&name);
             let at = at.join(&name).map_err(|why| unusable(&path, why.to_string()))?;
             match self.kind(&path)? {
-                InputKind::Directory => self.walk(&path, &at, above, tree)?,
+                InputKind::Directory => self.walk(&path, &at, spooler, above, tree)?,
                 InputKind::File => {
-                    tree.insert(at, self.file(&path)?);
+                    tree.insert(at, self.file(&path, spooler)?);
                 }
             }
         }
@@ -115,28 +156,27 @@ impl Sources {
 
     /// Remembers the `..data` links of an input, if it is a directory, and of all directories above it.
     fn remember(&self, path: &Path) {
+        self.inputs.note(path);
         let mut links = self.data_links.lock().unwrap_or_else(PoisonError::into_inner);
         for dir in path.ancestors() {
-            links.entry(dir.to_owned()).or_insert_with(|| data_link(dir));
+            let link = links.entry(dir.to_owned()).or_insert_with(|| data_link(dir));
+            if link.is_some() {
+                self.inputs.note(&dir.join(DATA));
+            }
         }
     }
 }
 
 fn data_link(dir: &Path) -> Option<PathBuf> {
-    fs::read_link(dir.join("..data")).ok()
+    fs::read_link(dir.join(DATA)).ok()
 }
 
-/// The content of a regular file, or `None` if it is something else: a pipe would block, a device never end.
-fn read_regular(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
-    let mut file: File =
+/// A regular file, opened, or `None` if it is something else: a pipe would block, a device never end.
+fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    let file: File =
         OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    file.read_to_end(&mut bytes)?;
-    Ok(Some((bytes, metadata)))
+    Ok(metadata.is_file().then_some((file, metadata)))
 }
 
 #[cfg(test)]
@@ -156,7 +196,7 @@ mod tests {
         symlink("..data/sub", volume.join("sub")).unwrap();
 
         let sources = Sources::default();
-        let tree = sources.directory(volume, &RelPath::parse("x").unwrap()).unwrap();
+        let tree = sources.directory(volume, &RelPath::parse("x").unwrap(), &Spooler::default()).unwrap();
         let paths: Vec<String> = tree.keys().map(ToString::to_string).collect();
         assert_eq!(paths, ["x/a", "x/sub/b"]);
         assert_eq!(sources.swapped(), None);
@@ -171,13 +211,15 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("sub")).unwrap();
         symlink(root.path(), root.path().join("sub/up")).unwrap();
-        let error = Sources::default().directory(root.path(), &RelPath::parse("x").unwrap()).unwrap_err();
+        let error = Sources::default()
+            .directory(root.path(), &RelPath::parse("x").unwrap(), &Spooler::default())
+            .unwrap_err();
         assert!(error.to_string().ends_with("the directory contains itself through a link"), "{error}");
     }
 
     #[test]
     fn what_is_no_regular_file_is_refused() {
-        let error = Sources::default().file(Path::new("/dev/zero")).unwrap_err();
+        let error = Sources::default().file(Path::new("/dev/zero"), &Spooler::default()).unwrap_err();
         assert_eq!(error.to_string(), "cannot use \"/dev/zero\": it is not a regular file");
     }
 }

@@ -40,9 +40,11 @@ fn check_prints_the_settings_in_force_and_no_inline_text() {
     let checked = sandbox.seed().arg("check").env("PASSWORD", "hunter2").expect_exit(0);
     assert_eq!(
         checked.stdout,
-        "target: /out\ndeadline: 2m\nwait:\n  - tcp: db:5432\n  - file: /ready\nfiles:\n  - path: a\n    \
+        "target: /out\nlayout: links\ndurable: true\ndeadline: 2m\nwait:\n  - tcp: db:5432\n    until: there\n    \
+         interval: 1s\n    timeout: 3s\n  - file:\n      path: /ready\n      nonempty: false\n    until: there\n    \
+         interval: 1s\nfiles:\n  - path: a\n    \
          inline: \"(16 bytes)\"\n    mode: \"0600\"\n  - path: b\n    template: /b.j2\n  - path: tls/\n    \
-         copy: /tls\nvalues:\n  - /v.yaml\nlog_level: info\nlog_format: json\n"
+         copy: /tls\nvalues:\n  - /v.yaml\nwatch: false\nlog_level: info\nlog_format: json\n"
     );
     assert_eq!(checked.stderr, "");
 }

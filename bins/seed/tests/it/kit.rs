@@ -83,7 +83,12 @@ impl Sandbox {
 
     /// The names in the target, sorted; generations are shown as `..GENERATION`.
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.target()).unwrap();
+        self.names_in("")
+    }
+
+    /// The names in a directory of the target, as [`names`](Self::names).
+    pub(crate) fn names_in(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.target().join(dir)).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| hide_generation(entry.unwrap().file_name().to_str().unwrap())).collect();
         names.sort();

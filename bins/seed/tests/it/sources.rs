@@ -138,8 +138,8 @@ fn an_undefined_name_is_told_with_template_and_line_and_the_name_that_was_meant(
     assert_eq!(
         failed.stderr,
         format!(
-            "podkit-seed: cannot render \"app.yaml\" from {template:?} line 3: `values.db.prot` is undefined\n\
-             hint: did you mean `values.db.port`?\n"
+            "podkit-seed: cannot render \"app.yaml\" from {template:?} line 3 column 10: `values.db.prot` is \
+             undefined\nhint: line 3: port: {{{{ values.db.prot }}}} (did you mean `values.db.port`?)\n"
         )
     );
     assert!(!sandbox.target().exists());
@@ -154,8 +154,8 @@ fn all_files_that_cannot_be_made_are_told_in_one_run() {
     sandbox
         .seed()
         .expect_exit(1)
-        .expect_stderr("cannot render \\\"c\\\" from its inline template line 1: `c1` is undefined")
+        .expect_stderr("cannot render \\\"c\\\" from its inline template line 1 column 4: `c1` is undefined")
         .expect_stderr(
-            "podkit-seed: cannot render \"a\" from its inline template line 1: `a1` is undefined (and 1 more: see the log)\n",
+            "podkit-seed: cannot render \"a\" from its inline template line 1 column 4: `a1` is undefined (and 1 more: see the log)\n",
         );
 }
