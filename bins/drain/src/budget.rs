@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use podkit_lifecycle::Deadline;
 
-/// Kept back for the last line and the end of the process, so that the end is never later than promised.
-const LANDING: Duration = Duration::from_millis(50);
+/// Kept back for the report and the end of the process, so that the end is never later than promised.
+pub(crate) const LANDING: Duration = Duration::from_millis(50);
 
 /// The grace period, less what is the app's own.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,11 @@ impl Budget {
     /// `reserve` is shorter than `grace`.
     pub(crate) fn new(started: Instant, grace: Duration, reserve: Duration) -> Self {
         Self { started, grace, reserve }
+    }
+
+    /// The pod's grace period.
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace
     }
 
     /// All of it: when this much is spent, the process has ended.

@@ -1,6 +1,9 @@
 //! From what was typed to what it means. Nothing past this file sees a raw text.
 
-use std::fmt;
+mod call;
+mod program;
+mod signal;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +16,10 @@ use crate::peers::{Block, Peers};
 use crate::quiet::Rule;
 use crate::sidecar::Sidecar;
 
+pub(crate) use call::Call;
+pub(crate) use program::Program;
+pub(crate) use signal::{Receiver, SignalTo};
+
 /// Kubernetes' own default, `terminationGracePeriodSeconds: 30`.
 const GRACE: Duration = Duration::from_secs(30);
 /// What an app usually needs between its SIGTERM and its end.
@@ -21,6 +28,8 @@ const RESERVE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(3);
 /// What the change of the endpoints usually needs to reach the nodes.
 const MIN_DELAY: Duration = Duration::from_secs(2);
+/// As long as a client thinks between two requests of one page.
+const IDLE: Duration = Duration::from_secs(5);
 /// Contract 2: the proxy's admin port, by loopback.
 const PROXY: &str = "http://127.0.0.1:9802";
 /// Contract 2: ship's admin port, by loopback.
@@ -34,28 +43,47 @@ pub static TOOL: Tool = Tool {
         watch the app's port, and the proxy and ship where they run\n  \
         podkit-drain --port 8080 --then 'POST http://127.0.0.1:8080/shutdown'\n      \
         tell the app when traffic has left\n  \
+        podkit-drain --port 8080 --dry-run\n      \
+        say what the hook would do, and what it sees now\n  \
+        podkit-drain watch --port 8080\n      \
+        show who is connected, for debugging by kubectl exec\n  \
         podkit-drain install /podkit\n      \
         copy this binary to a shared volume, in an init container\n",
     flags: &[
         Flag::value("grace", "DURATION", "The pod's termination grace period [default: 30s]"),
         Flag::value("reserve", "DURATION", "How much of it is kept for the app's own stop [default: 5s]"),
         Flag::list("port", "PORT", "A port that the app serves on; repeatable"),
-        Flag::value(
+        Flag::list(
             "proxy",
             "URL",
-            "podkit-proxy's admin port [default: http://127.0.0.1:9802, if it is there]",
+            "podkit-proxy's admin port; repeatable [default: http://127.0.0.1:9802, if it is there]",
         ),
-        Flag::value(
+        Flag::list(
             "ship",
             "URL",
-            "podkit-ship's admin port [default: http://127.0.0.1:9801, if it is there]",
+            "podkit-ship's admin port; repeatable [default: http://127.0.0.1:9801, if it is there]",
         ),
         Flag::value("quiet", "DURATION", "How long no new connection may have come [default: 3s]"),
+        Flag::value(
+            "idle",
+            "DURATION",
+            "How long nothing went over a connection that is no longer waited for [default: 5s]",
+        ),
         Flag::value("min-delay", "DURATION", "Never end the watch before this [default: 2s]"),
         Flag::list(
             "then",
             "CALL",
             "A request to send when traffic has left, 'METHOD URL'; repeatable, in order",
+        ),
+        Flag::list(
+            "signal",
+            "SIGNAL:PROCESS",
+            "A signal to send after the calls, 'TERM:app', and to wait for the end; repeatable",
+        ),
+        Flag::list(
+            "run",
+            "COMMAND",
+            "A program to run after the signals; split at white space, without a shell or quotes; repeatable",
         ),
         Flag::list(
             "ignore-peer",
@@ -68,29 +96,25 @@ pub static TOOL: Tool = Tool {
             "FILE",
             "Where the log goes [default: /proc/1/fd/1 where it can be written, else stderr]",
         ),
+        Flag::value("report", "FILE", "Leave the figures of the drain here as JSON, for reading later"),
+        Flag::switch("dry-run", "Say what would be done, and what the sources see now; change nothing")
+            .of("run"),
+        Flag::switch("once", "Show one look").of("watch"),
+        Flag::value("for", "DURATION", "Show a look every second for so long [default: until Ctrl-C]")
+            .of("watch"),
     ],
-    verbs: &[Verb::Install],
+    verbs: &[
+        Verb::Install,
+        Verb::Own {
+            name: "watch",
+            about: "Show the connections on the ports by peer, and how long it has been quiet",
+            argument: None,
+        },
+    ],
     admin: None,
     // The hook runs in the app's container: its termination message is the app's own.
     termination_message: false,
 };
-
-/// A request to send when traffic has left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Call {
-    /// `POST`.
-    pub(crate) method: String,
-    /// `http://127.0.0.1:8080`
-    pub(crate) target: Target,
-    /// `/shutdown`, with its query; at least `/`.
-    pub(crate) path: String,
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, mask_url(&format!("{}{}", self.target, self.path)))
-    }
-}
 
 /// A checked config.
 #[derive(Debug, Clone)]
@@ -101,18 +125,26 @@ pub(crate) struct Config {
     pub(crate) reserve: Duration,
     /// When traffic counts as gone.
     pub(crate) rule: Rule,
+    /// When a connection of which nothing is owed no longer holds the drain.
+    pub(crate) idle: Duration,
     /// The app's ports; may be none.
     pub(crate) ports: Vec<u16>,
     /// Whose connections count.
     pub(crate) peers: Peers,
-    /// Where the lease is taken.
-    pub(crate) proxy: Sidecar,
-    /// Where the logs are flushed.
-    pub(crate) ship: Sidecar,
+    /// Where the lease is taken; at least one.
+    pub(crate) proxies: Vec<Sidecar>,
+    /// Where the logs are flushed; at least one.
+    pub(crate) ships: Vec<Sidecar>,
     /// What to send when traffic has left.
     pub(crate) then: Vec<Call>,
+    /// Whom to signal after that.
+    pub(crate) signals: Vec<SignalTo>,
+    /// What to run after that.
+    pub(crate) programs: Vec<Program>,
     /// Where the log was asked to go.
     pub(crate) log: Option<PathBuf>,
+    /// Where the figures are left.
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// The reserve where none is given: [`RESERVE`], or a quarter of a grace period that is no longer than that.
@@ -136,6 +168,7 @@ impl Config {
             quiet: root.value_or("quiet", units::duration, QUIET),
             min_delay: root.value_or("min_delay", units::duration, MIN_DELAY),
         };
+        let idle = root.value_or("idle", units::duration, IDLE);
         let mut ports = root.list("port", units::port);
         ports.sort_unstable();
         ports.dedup();
@@ -144,12 +177,27 @@ impl Config {
             ignored.extend(node_address());
         }
         let count_loopback = root.switch("count_loopback");
-        let proxy = sidecar(root, "proxy", PROXY);
-        let ship = sidecar(root, "ship", SHIP);
-        let then = root.list("then", call);
-        let log = root.value("log", units::path);
         let peers = Peers { ignored, count_loopback };
-        Some(Self { grace, reserve, rule, ports, peers, proxy: proxy?, ship: ship?, then, log })
+        Some(Self {
+            grace,
+            reserve,
+            rule,
+            idle,
+            ports,
+            peers,
+            proxies: sidecars(root, "proxy", PROXY),
+            ships: sidecars(root, "ship", SHIP),
+            then: call::read_all(root),
+            signals: signal::read_all(root),
+            programs: program::read_all(root),
+            log: root.value("log", units::path),
+            report: root.value("report", units::path),
+        })
+    }
+
+    /// The number of steps between the watch and the flush.
+    pub(crate) fn steps_after_quiet(&self) -> usize {
+        self.then.len() + self.signals.len() + self.programs.len()
     }
 }
 
@@ -159,12 +207,18 @@ fn node_address() -> Option<Block> {
     text.trim().parse::<IpAddr>().ok().map(Block::from)
 }
 
-fn sidecar(root: &Section<'_>, key: &str, default: &str) -> Option<Sidecar> {
-    match root.value(key, admin_port) {
-        Some(target) => Some(Sidecar { target, given: true }),
-        // Given wrongly is a fault already, and only then can the default be of no use.
-        None => default.parse().ok().map(|target| Sidecar { target, given: false }),
+/// Those that are given, or the default one. A list that is given wrongly is a fault already.
+fn sidecars(root: &Section<'_>, key: &str, default: &str) -> Vec<Sidecar> {
+    let mut given: Vec<Sidecar> = Vec::new();
+    for target in root.list(key, admin_port) {
+        if given.iter().all(|sidecar| sidecar.target != target) {
+            given.push(Sidecar { target, given: true });
+        }
     }
+    if given.is_empty() {
+        given.extend(default.parse().ok().map(|target| Sidecar { target, given: false }));
+    }
+    given
 }
 
 fn url(text: &str) -> Result<Target, Invalid> {
@@ -184,44 +238,30 @@ fn admin_port(text: &str) -> Result<Target, Invalid> {
     }
 }
 
-/// `POST http://127.0.0.1:8080/shutdown`
-fn call(text: &str) -> Result<Call, Invalid> {
-    let bad = |why: &str| {
-        Invalid::new(format!("{:?} {why}", mask_url(text)))
-            .hint("write `POST http://127.0.0.1:8080/shutdown`")
-    };
-    let (method, rest) = text.trim().split_once(' ').ok_or_else(|| bad("is not `METHOD URL`"))?;
-    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Err(bad("has no method in capitals before its URL"));
-    }
-    let rest = rest.trim();
-    let authority = rest.find("://").map_or(0, |at| at + 3);
-    let end = rest[authority..].find(['/', '?']).map_or(rest.len(), |at| authority + at);
-    // The whole of it is checked, so that a path with a space in it is a fault too.
-    url(rest)?;
-    let (target, path) = rest.split_at(end);
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok(Call { method: method.to_owned(), target: url(target)?, path })
-}
-
 impl Effective for Config {
     fn effective(&self) -> Value {
-        let sidecar = |sidecar: &Sidecar| sidecar.target.to_string();
+        let sidecars = |all: &[Sidecar]| all.iter().map(|one| one.target.to_string()).collect::<Vec<_>>();
         let show = units::show_duration;
         let mut value = json!({
             "grace": show(self.grace),
             "reserve": show(self.reserve),
             "port": self.ports,
-            "proxy": sidecar(&self.proxy),
-            "ship": sidecar(&self.ship),
+            "proxy": sidecars(&self.proxies),
+            "ship": sidecars(&self.ships),
             "quiet": show(self.rule.quiet),
             "min_delay": show(self.rule.min_delay),
-            "then": self.then.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "idle": show(self.idle),
+            "then": self.then.iter().map(Call::effective).collect::<Vec<_>>(),
+            "signal": self.signals.iter().map(SignalTo::effective).collect::<Vec<_>>(),
+            "run": self.programs.iter().map(Program::effective).collect::<Vec<_>>(),
             "ignore_peer": self.peers.ignored.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "count_loopback": self.peers.count_loopback,
         });
         if let Some(log) = &self.log {
             value["log"] = json!(log);
+        }
+        if let Some(report) = &self.report {
+            value["report"] = json!(report);
         }
         value
     }
@@ -230,28 +270,6 @@ impl Effective for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_are_a_method_and_a_url() {
-        for (text, shown) in [
-            ("POST http://127.0.0.1:8080/shutdown?now=1", "POST http://127.0.0.1:8080/shutdown?now=***"),
-            ("PUT  http://[::1]:80/a/", "PUT http://[::1]:80/a/"),
-            ("GET http://localhost", "GET http://localhost/"),
-        ] {
-            assert_eq!(call(text).unwrap().to_string(), shown);
-        }
-        for bad in [
-            "",
-            "POST",
-            "http://127.0.0.1/x",
-            "post http://127.0.0.1/x",
-            "POST https://127.0.0.1/",
-            "POST http://",
-            "POST http://127.0.0.1/a b",
-        ] {
-            assert!(call(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn an_admin_port_has_no_path() {

@@ -43,9 +43,30 @@ pub(crate) enum Error {
         /// What became of the lease.
         lease: String,
     },
-    /// All else was done, but these calls failed.
+    /// All else was done, but these calls, signals or programs failed.
     #[error("the traffic has left, but {0}")]
     Then(String),
+}
+
+impl Error {
+    /// One word for the report.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Log { .. } | Self::Setup(_) => "failed",
+            Self::Deadline { .. } => "deadline",
+            Self::Terminated { .. } => "terminated",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Then(_) => "step-failed",
+        }
+    }
+
+    /// What was not done.
+    pub(crate) fn left(&self) -> Option<&str> {
+        match self {
+            Self::Deadline { left, .. } | Self::Terminated { left, .. } | Self::Then(left) => Some(left),
+            Self::Log { .. } | Self::Setup(_) | Self::Cancelled { .. } => None,
+        }
+    }
 }
 
 impl Report for Error {

@@ -1,20 +1,24 @@
-//! The drain lease at the proxy: taken, renewed while the drain works, given back when it is cancelled.
+//! The drain leases at the proxies: taken, renewed while the drain works, given back when it is cancelled.
 //!
 //! Never reads the traffic. One lock holds for each question, so that a renewal on its way can not undo a giving
 //! back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use podkit_cli::chain;
 use tracing::debug;
 
 use crate::budget::Budget;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Sidecar, each};
 
 /// How much longer than the grace period the lease is: the proxy must not turn ready while the kubelet is a little
 /// late, and should soon if the pod lives on (a liveness restart, contract 3 point 3).
 const MARGIN: Duration = Duration::from_secs(5);
+/// Between looks at whether a renewal is due.
+const TURN: Duration = Duration::from_millis(100);
 
 /// What became of the first try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,33 +33,78 @@ pub(crate) enum Taken {
     Failed(String),
 }
 
+/// All leases; shared with the threads that renew them and that watch signals.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    all: Vec<Lease>,
+    /// How many renewals a proxy agreed to.
+    renewed: AtomicUsize,
+}
+
+impl Leases {
+    pub(crate) fn new(proxies: &[Sidecar], budget: Budget) -> Self {
+        let all = proxies.iter().map(|proxy| Lease { proxy: proxy.clone(), budget, state: Mutex::default() });
+        Self { all: all.collect(), renewed: AtomicUsize::new(0) }
+    }
+
+    /// Asks for each lease the first time.
+    pub(crate) fn take(&self) -> Vec<(&Sidecar, Taken)> {
+        let taken = each(&self.all, Lease::take);
+        self.all.iter().map(|lease| &lease.proxy).zip(taken).collect()
+    }
+
+    /// Renews the leases for as long as the process lives; also where the proxy was not there before: it may have been
+    /// restarted, and then it knows of no lease.
+    pub(crate) fn keep(&self) {
+        loop {
+            thread::sleep(TURN);
+            let agreed = each(&self.all, Lease::renew).into_iter().filter(|agreed| *agreed).count();
+            self.renewed.fetch_add(agreed, Ordering::Relaxed);
+        }
+    }
+
+    /// How many renewals a proxy has agreed to so far: when it grows, one that was lost may be back.
+    pub(crate) fn renewed(&self) -> usize {
+        self.renewed.load(Ordering::Relaxed)
+    }
+
+    /// The proxies that have answered: theirs is the traffic that is known. All where none has.
+    pub(crate) fn known(&self) -> Vec<&Sidecar> {
+        let known: Vec<_> =
+            self.all.iter().filter(|lease| lease.state().answered).map(|lease| &lease.proxy).collect();
+        if known.is_empty() { self.all.iter().map(|lease| &lease.proxy).collect() } else { known }
+    }
+
+    /// Ends the drain at each proxy where it was held. Says what came of it.
+    pub(crate) fn give_back(&self) -> String {
+        let said: Vec<String> = each(&self.all, Lease::give_back).into_iter().flatten().collect();
+        if said.is_empty() { "no lease was held".to_owned() } else { said.join("; ") }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     asked: Option<Instant>,
     held: bool,
+    /// A proxy is there, whether it drains or not.
+    answered: bool,
     /// Given back, or never wanted: no more is asked.
     over: bool,
 }
 
-/// The lease; shared with the thread that watches signals.
 #[derive(Debug)]
-pub(crate) struct Lease {
+struct Lease {
     proxy: Sidecar,
     budget: Budget,
     state: Mutex<State>,
 }
 
 impl Lease {
-    pub(crate) fn new(proxy: Sidecar, budget: Budget) -> Self {
-        Self { proxy, budget, state: Mutex::default() }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the lease the first time.
-    pub(crate) fn take(&self) -> Taken {
+    fn take(&self) -> Taken {
         let mut state = self.state();
         let taken = self.ask(&mut state);
         // At the default address nobody need be, so what is not a proxy at first is left alone.
@@ -63,11 +112,10 @@ impl Lease {
         taken
     }
 
-    /// Asks again if it is time to, also where the proxy was not there before: it may have been restarted, and then
-    /// it knows of no lease. True if the proxy agreed.
-    pub(crate) fn renew(&self) -> bool {
+    /// Asks again if it is time to. True if the proxy agreed.
+    fn renew(&self) -> bool {
         let mut state = self.state();
-        let due = state.asked.is_none_or(|asked| asked.elapsed() >= self.interval());
+        let due = state.asked.is_some_and(|asked| asked.elapsed() >= self.interval());
         if state.over || !due {
             return false;
         }
@@ -76,19 +124,24 @@ impl Lease {
         matches!(taken, Taken::Held(_))
     }
 
-    /// Ends the drain at the proxy, if it was held. Says what came of it.
-    pub(crate) fn give_back(&self) -> String {
+    /// What came of it, if it was held.
+    fn give_back(&self) -> Option<String> {
         let mut state = self.state();
         state.over = true;
         if !state.held {
-            return "no lease was held".to_owned();
+            return None;
         }
-        match self.proxy.ask("DELETE", "/drain", self.budget.deadline(self.budget.patience(), Duration::ZERO))
-        {
-            Ok(answer) if (200..300).contains(&answer.status) => "the lease was given back".to_owned(),
-            Ok(answer) => format!("the lease could not be given back (DELETE /drain: {})", answer.status),
+        let deadline = self.budget.deadline(self.budget.patience(), Duration::ZERO);
+        let proxy = &self.proxy.target;
+        Some(match self.proxy.ask("DELETE", "/drain", deadline) {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                format!("the lease was given back to {proxy}")
+            }
+            Ok(answer) => {
+                format!("the lease could not be given back (DELETE {proxy}/drain: {})", answer.status)
+            }
             Err(error) => format!("the lease could not be given back ({})", chain(&error)),
-        }
+        })
     }
 
     fn ask(&self, state: &mut State) -> Taken {
@@ -100,13 +153,17 @@ impl Lease {
         let path = format!("/drain?lease={}s", length.as_secs() + 1);
         match self.proxy.ask("POST", &path, self.budget.deadline(self.budget.patience(), Duration::ZERO)) {
             Ok(answer) if (200..300).contains(&answer.status) => {
-                state.held = true;
+                (state.held, state.answered) = (true, true);
                 Taken::Held(length)
             }
-            Ok(answer) => Taken::Refused(format!(
-                "POST {}{path} was answered with {}",
-                self.proxy.target, answer.status
-            )),
+            Ok(answer) => {
+                // One that is stopping may refuse a lease and tell what it knows all the same.
+                state.answered = self.proxy.given;
+                Taken::Refused(format!(
+                    "POST {}{path} was answered with {}",
+                    self.proxy.target, answer.status
+                ))
+            }
             Err(error) if self.proxy.is_absent(&error) => Taken::Absent,
             Err(error) => Taken::Failed(chain(&error)),
         }

@@ -3,22 +3,26 @@
 //! ```text
 //!   flags, env, YAML ─► Config ─► Budget (grace - reserve)
 //!                                   │
-//!        ┌──────────────── steps, one after the other ─────────────────┐
-//!        │ lease ─────► watch ───────────────► then ─────► flush       │
-//!        │ POST /drain  sources ─► quiet       calls to    POST /flush │
-//!        │ at the proxy proxy, /proc/net, time the app     at ship     │
-//!        └─────────────────────────┬───────────────────────────────────┘
+//!        ┌──────────────────── steps, one after the other ─────────────────────┐
+//!        │ lease ─────► watch ──────────────────► then, signal, ─► flush       │
+//!        │ POST /drain  sources ─► quiet          run: tell        POST /flush │
+//!        │ at proxies   proxies, INET_DIAG,       the app          at ships    │
+//!        │              /proc/net, time                                        │
+//!        └──────────────────────┬──────────────────────────────────────────────┘
 //!   SIGTERM, SIGINT ─► first event ◄── the last deadline
-//!                           └─► Exit 0 | 1 | 75
+//!                           └─► figures ─► report; Exit 0 | 1 | 75
 //! ```
 //!
-//! Synchronous: the steps run in one thread, a second one waits for signals, and the main thread takes whichever
-//! ends first. So the process ends in time even if a step is stuck.
+//! Synchronous: the steps run in one thread, one renews the leases, one waits for signals, and the main thread takes
+//! whichever ends first. So the process ends in time even if a step is stuck.
 
 mod budget;
 mod config;
+mod dry_run;
 mod error;
+mod figures;
 mod lease;
+mod live;
 mod log;
 mod peers;
 mod progress;
@@ -28,12 +32,14 @@ mod source;
 mod steps;
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use podkit_cli::{Exit, Failure};
+use podkit_cli::{Exit, Failure, Work};
 use podkit_lifecycle::{Deadline, Signal, Signals};
 use tracing::warn;
 
@@ -42,9 +48,10 @@ pub use config::TOOL;
 use budget::{Budget, show};
 use config::Config;
 use error::Error;
-use lease::Lease;
+use figures::Figures;
+use lease::Leases;
 use progress::Progress;
-use steps::Drain;
+use steps::{Drain, Shared};
 
 /// One call of the binary.
 ///
@@ -52,7 +59,14 @@ use steps::Drain;
 /// Bad flags or config; work left at the deadline; a failed call; a cancelled drain.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Failure> {
     let started = Instant::now();
-    podkit_cli::dispatch(&TOOL, args, Config::read, |config| Ok(serve(config, started)?))
+    podkit_cli::dispatch_work(&TOOL, args, Config::read, |work| match work {
+        Work::Run(loaded) if loaded.flags.is_on("dry-run") => {
+            podkit_cli::print(dry_run::plan(&loaded.config))
+        }
+        Work::Run(loaded) => Ok(serve(loaded.config, started)?),
+        Work::Own(_, _, loaded) => live::show(&loaded.config, &loaded.flags),
+        Work::Check(_) => unreachable!("`check` has no flags of its own"),
+    })
 }
 
 /// What can end the drain.
@@ -68,14 +82,22 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
         None
     });
     let budget = Budget::new(started, config.grace, config.reserve);
-    let lease = Arc::new(Lease::new(config.proxy.clone(), budget));
-    let progress = Arc::new(Progress::default());
+    let shared = Shared {
+        leases: Arc::new(Leases::new(&config.proxies, budget)),
+        progress: Arc::new(Progress::default()),
+        figures: Arc::new(Figures::default()),
+    };
+    let report = config.report.clone();
 
     let (tell, events) = mpsc::channel();
-    let drain = Drain::new(config, budget, Arc::clone(&lease), Arc::clone(&progress));
+    let drain = Drain::new(config, budget, shared.clone());
     start("steps", {
         let tell = tell.clone();
         move || tell.send(Event::Ended(drain.run()))
+    })?;
+    start("leases", {
+        let leases = Arc::clone(&shared.leases);
+        move || leases.keep()
     })?;
     start("signals", move || match signals.wait(Deadline::after(budget.until_kill())) {
         Ok(Some(signal)) => tell.send(Event::Signal(signal)),
@@ -85,28 +107,48 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
 
     let outcome = match events.recv_timeout(budget.whole().saturating_sub(budget.spent())) {
         Ok(Event::Ended(result)) => result,
-        Ok(Event::Signal(signal)) => Err(ended_by(signal, &budget, &lease, &progress)),
+        Ok(Event::Signal(signal)) => Err(ended_by(signal, &budget, &shared)),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            let left = progress.get();
+            let left = shared.progress.get();
             warn!("the deadline has passed; {left}");
             Err(Error::Deadline { after: show(budget.spent()), left })
         }
     };
+    shared.progress.kill();
+    tell_all(shared.figures.report(&outcome, &budget).to_string(), report);
     // From here on standard error is the caller's again: the failure's line goes there.
     drop(log);
     outcome.map(|()| Exit::Done)
 }
 
-fn ended_by(signal: Signal, budget: &Budget, lease: &Lease, progress: &Progress) -> Error {
+fn ended_by(signal: Signal, budget: &Budget, shared: &Shared) -> Error {
     let after = show(budget.spent());
-    let left = progress.get();
+    let left = shared.progress.get();
     warn!("{signal}: ending the drain; {left}");
     match signal {
         // Whoever interrupts wants the pod back.
-        Signal::Interrupt => Error::Cancelled { after, lease: lease.give_back() },
+        Signal::Interrupt => Error::Cancelled { after, lease: shared.leases.give_back() },
         // The pod goes on ending: the proxy has to stay unready.
         Signal::Terminate => Error::Terminated { after, left },
     }
+}
+
+/// The report: a line in the log, and the file, if one was asked for.
+fn tell_all(report: String, file: Option<PathBuf>) {
+    // A log that takes no more has nobody who could be told.
+    let _ = writeln!(io::stderr(), "{report}");
+    let Some(file) = file else { return };
+    let (tell, written) = mpsc::channel();
+    let path = file.clone();
+    // A volume may be stuck, and the drain must not be with it.
+    let started = start("report", move || tell.send(figures::leave(&report, &path)));
+    let why = match started.map(|()| written.recv_timeout(budget::LANDING)) {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => podkit_cli::chain(&error),
+        Ok(Err(_)) => "it was not written in time".to_owned(),
+        Err(error) => podkit_cli::chain(&error),
+    };
+    warn!("cannot leave the report at {file:?}: {why}");
 }
 
 /// A thread that may be left behind: the process ends with the main thread.

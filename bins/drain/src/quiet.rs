@@ -25,6 +25,11 @@ pub(crate) struct Sample {
     pub(crate) since_new: Option<Duration>,
 }
 
+impl Sample {
+    /// No traffic at all, ever.
+    pub(crate) const NOTHING: Self = Self { active: 0, open: 0, since_new: None };
+}
+
 /// What a sample means for the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -126,15 +131,28 @@ impl Pace {
     /// Long enough to cost nothing at a tenth of a CPU, short enough that few connections come and go unseen.
     pub(crate) const LAST: Duration = Duration::from_millis(500);
 
-    /// The pause after `sample`, and never past the time at which `decision` says it could be quiet.
-    pub(crate) fn after(&mut self, now: Duration, sample: Sample, decision: Decision) -> Duration {
+    /// However slow looks are, the drain must not be blind for longer.
+    pub(crate) const LONGEST: Duration = Duration::from_secs(2);
+    /// A look costs the app's container at most this part of its time.
+    const SHARE: u32 = 10;
+
+    /// The pause after `sample`, which took `cost` to get: never past the time at which `decision` says it could be
+    /// quiet, unless looks are so slow that they need longer pauses.
+    pub(crate) fn after(
+        &mut self,
+        now: Duration,
+        sample: Sample,
+        decision: Decision,
+        cost: Duration,
+    ) -> Duration {
         let seen = Some((sample.active, sample.open));
         self.next = if seen == self.last { (self.next * 5 / 4).min(Self::LAST) } else { Self::FIRST };
         self.last = seen;
-        match decision {
+        let pause = match decision {
             Decision::At(at) => self.next.min(at.saturating_sub(now)),
             Decision::Active | Decision::Quiet => self.next,
-        }
+        };
+        pause.max(cost.saturating_mul(Self::SHARE).min(Self::LONGEST))
     }
 }
 
@@ -212,10 +230,17 @@ mod tests {
     fn polls_slow_down_until_something_changes() {
         let mut pace = Pace::default();
         let mut waits: Vec<_> =
-            (0..20).map(|_| pace.after(ms(0), sample(1, None), Decision::Active)).collect();
+            (0..20).map(|_| pace.after(ms(0), sample(1, None), Decision::Active, ms(0))).collect();
         assert_eq!((waits.remove(0), waits.pop()), (Pace::FIRST, Some(Pace::LAST)));
-        assert_eq!(pace.after(ms(0), sample(2, None), Decision::Active), Pace::FIRST);
-        assert_eq!(pace.after(ms(10), sample(2, None), Decision::At(ms(17))), ms(7));
+        assert_eq!(pace.after(ms(0), sample(2, None), Decision::Active, ms(0)), Pace::FIRST);
+        assert_eq!(pace.after(ms(10), sample(2, None), Decision::At(ms(17)), ms(0)), ms(7));
+    }
+
+    #[test]
+    fn slow_looks_are_rare_looks() {
+        let mut pace = Pace::default();
+        let mut after = |cost| pace.after(ms(0), sample(1, None), Decision::At(ms(1)), cost);
+        assert_eq!((after(ms(0)), after(ms(40)), after(ms(60_000))), (ms(1), ms(400), Pace::LONGEST));
     }
 
     /// One step of a made-up history: time passes, perhaps connections come, some are active.

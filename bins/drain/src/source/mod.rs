@@ -3,8 +3,10 @@
 //! Owns the order: the best source that answers is asked, and one that goes on failing makes way for the next. What
 //! the samples mean is the business of `quiet`. A further source is one more [`Source`] in the list.
 
+mod inet_diag;
 mod proc_net;
 mod proxy;
+mod table;
 
 use std::fmt;
 use std::io;
@@ -15,8 +17,10 @@ use tracing::{debug, warn};
 
 use crate::quiet::Sample;
 
+pub(crate) use inet_diag::InetDiag;
 pub(crate) use proc_net::ProcNet;
-pub(crate) use proxy::ProxyDrain;
+pub(crate) use proxy::{ProxyDrain, figures};
+pub(crate) use table::{Row, State};
 
 /// Something that can tell how much traffic there is now.
 pub(crate) trait Source {
@@ -27,11 +31,19 @@ pub(crate) trait Source {
     fn poll(&mut self, deadline: Deadline) -> Result<Sample, SourceError>;
 }
 
+/// A source that also knows the connections one by one.
+pub(crate) trait Rows: Source {
+    /// All connections on the ports, those of peers that are no clients too.
+    fn rows(&mut self, deadline: Deadline) -> Result<Vec<Row>, SourceError>;
+}
+
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot ask the kernel for its sockets")]
+    Diag(#[source] io::Error),
     #[error(transparent)]
     Ask(#[from] podkit_http_client::Error),
     #[error("{asked} was answered with {status}")]

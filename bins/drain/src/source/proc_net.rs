@@ -1,62 +1,26 @@
 //! The kernel's socket table as text: `/proc/net/tcp` and `tcp6` of the pod's network namespace.
 //!
-//! It knows states and peers, not requests: a keep-alive connection without a request counts as active. A
-//! connection that comes and goes between two polls is seen only by what it leaves behind (`TIME_WAIT`).
+//! It knows states and peers, not requests: a keep-alive connection without a request counts as active.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use podkit_lifecycle::Deadline;
 
-use super::{Source, SourceError};
+use super::table::{Row, State, Table};
+use super::{Rows, Source, SourceError};
 use crate::peers::Peers;
 use crate::quiet::Sample;
-
-/// One row: a socket that is or was a connection, or listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
-    local_port: u16,
-    peer: (IpAddr, u16),
-    state: State,
-}
-
-/// The states of `include/net/tcp_states.h`, as far as the drain tells them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Bytes may still go either way, or wait for their acknowledgement.
-    Active,
-    /// The connection is over, or waits only for the peer to close: all that we sent was acknowledged.
-    Over,
-    /// No connection.
-    Listening,
-}
-
-impl State {
-    fn from_code(code: &[u8]) -> Option<Self> {
-        match number(code)? {
-            // ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1 (an answer not yet acknowledged), CLOSE_WAIT (the peer has
-            // said all, we may still answer), LAST_ACK, CLOSING, NEW_SYN_RECV.
-            0x01..=0x04 | 0x08 | 0x09 | 0x0B | 0x0C => Some(Self::Active),
-            // FIN_WAIT2, TIME_WAIT, CLOSE.
-            0x05..=0x07 => Some(Self::Over),
-            // LISTEN, and BOUND_INACTIVE of Linux 6.8.
-            0x0A | 0x0D => Some(Self::Listening),
-            _ => None,
-        }
-    }
-}
 
 /// Reads a row of either file; `None` for the head line and for anything that is not a row.
 fn parse(line: &[u8]) -> Option<Row> {
     let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).skip(1);
     let (_, local_port) = endpoint(fields.next()?)?;
     let peer = endpoint(fields.next()?)?;
-    let state = State::from_code(fields.next()?)?;
-    Some(Row { local_port, peer, state })
+    let state = State::from_number(number(fields.next()?)?)?;
+    Some(Row { local_port, peer, state, quiet: None })
 }
 
 /// `0100007F:1F90`: the address as the kernel holds it in memory, printed word by word in the machine's byte order; the
@@ -87,49 +51,35 @@ fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// What one look at the table found.
-#[derive(Debug, Default)]
-struct Look {
-    /// Every connection on the ports, ended ones too.
-    connections: HashSet<(u16, IpAddr, u16)>,
-    active: u64,
-}
-
-impl Look {
-    fn take(&mut self, row: Row, ports: &[u16], peers: &Peers) {
-        let (peer, peer_port) = row.peer;
-        if row.state == State::Listening || !ports.contains(&row.local_port) || !peers.count(peer) {
-            return;
-        }
-        self.connections.insert((row.local_port, peer, peer_port));
-        if row.state == State::Active {
-            self.active += 1;
-        }
-    }
-}
-
 /// The source; each poll reads both files.
 pub(crate) struct ProcNet {
     /// Usually `/proc/net`.
     dir: PathBuf,
-    ports: Vec<u16>,
-    peers: Peers,
-    /// The connections at the last poll; `None` before the first, which cannot tell new from old.
-    known: Option<HashSet<(u16, IpAddr, u16)>>,
+    table: Table,
 }
 
 impl ProcNet {
     pub(crate) fn new(dir: impl Into<PathBuf>, ports: &[u16], peers: &Peers) -> Self {
-        Self { dir: dir.into(), ports: ports.to_vec(), peers: peers.clone(), known: None }
+        Self { dir: dir.into(), table: Table::new(ports, peers) }
     }
 
     /// Row by row: a full table of a busy pod never lies in memory as a whole.
-    fn read(&self, file: &str, look: &mut Look) -> io::Result<()> {
+    fn read(&self, take: &mut dyn FnMut(Row)) -> Result<(), SourceError> {
+        let failed = |file: &str, source| SourceError::Read { path: self.dir.join(file), source };
+        self.read_file("tcp", take).map_err(|error| failed("tcp", error))?;
+        match self.read_file("tcp6", take) {
+            // A kernel without IPv6 has no such file.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("tcp6", error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_file(&self, file: &str, take: &mut dyn FnMut(Row)) -> io::Result<()> {
         let mut reader = BufReader::new(File::open(self.dir.join(file))?);
         let mut line = Vec::with_capacity(256);
         while reader.read_until(b'\n', &mut line)? > 0 {
             if let Some(row) = parse(&line) {
-                look.take(row, &self.ports, &self.peers);
+                take(row);
             }
             line.clear();
         }
@@ -143,17 +93,17 @@ impl Source for ProcNet {
     }
 
     fn poll(&mut self, _: Deadline) -> Result<Sample, SourceError> {
-        let mut look = Look::default();
-        let failed = |file: &str, source| SourceError::Read { path: self.dir.join(file), source };
-        self.read("tcp", &mut look).map_err(|error| failed("tcp", error))?;
-        match self.read("tcp6", &mut look) {
-            // A kernel without IPv6 has no such file.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("tcp6", error)),
-            _ => {}
-        }
-        let new = self.known.as_ref().is_some_and(|known| !look.connections.is_subset(known));
-        self.known = Some(look.connections);
-        Ok(Sample { active: look.active, open: look.active, since_new: new.then_some(Duration::ZERO) })
+        let mut look = self.table.begin();
+        self.read(&mut |row| self.table.take(row, &mut look))?;
+        Ok(self.table.end(look))
+    }
+}
+
+impl Rows for ProcNet {
+    fn rows(&mut self, _: Deadline) -> Result<Vec<Row>, SourceError> {
+        let mut rows = Vec::new();
+        self.read(&mut |row| rows.extend(Some(row).filter(|row| self.table.is_ours(row))))?;
+        Ok(rows)
     }
 }
 
@@ -161,6 +111,7 @@ impl Source for ProcNet {
 mod tests {
     use super::*;
     use std::fs;
+    use std::time::Duration;
 
     const HEAD: &str =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
@@ -177,14 +128,24 @@ mod tests {
         let v4 = parse(row("0100007F:1F90", "0502A8C0:C001", "01").as_bytes()).unwrap();
         assert_eq!(
             v4,
-            Row { local_port: 8080, peer: ("192.168.2.5".parse().unwrap(), 49153), state: State::Active }
+            Row {
+                local_port: 8080,
+                peer: ("192.168.2.5".parse().unwrap(), 49153),
+                state: State::Active,
+                quiet: None
+            }
         );
 
         let v6 = row("00000000000000000000000000000000:01BB", "B80D0120000000000000000001000000:0050", "06");
         let v6 = parse(v6.as_bytes()).unwrap();
         assert_eq!(
             v6,
-            Row { local_port: 443, peer: ("2001:db8::1".parse().unwrap(), 80), state: State::Over }
+            Row {
+                local_port: 443,
+                peer: ("2001:db8::1".parse().unwrap(), 80),
+                state: State::Over,
+                quiet: None
+            }
         );
 
         let mapped =

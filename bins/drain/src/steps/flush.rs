@@ -1,12 +1,12 @@
-//! The fourth step: have ship deliver what the log files hold.
+//! The last step: have ship deliver what the log files hold.
 
 use std::thread;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
-use super::Drain;
-use crate::budget::show;
+use super::{Drain, Step};
+use crate::budget::Budget;
+use crate::figures::How;
+use crate::sidecar::{Sidecar, each};
 
 /// How the flush ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,68 +19,64 @@ enum Flushed {
 }
 
 impl Drain {
-    /// Has ship flush. What is left, as a part of a sentence.
+    /// Has each ship flush, all at once. What is left, as a part of a sentence.
     pub(super) fn flush(&self) -> Option<String> {
-        let started = self.budget.spent();
-        self.progress.set("waiting for ship to flush");
-        let end = self.flushed();
-        let spent = show(self.budget.spent().saturating_sub(started));
-        let left = show(self.budget.left());
-        let ship = &self.config.ship.target;
-        match end {
-            Flushed::Delivered => {
-                info!(
-                    step = "flush",
-                    spent, left, "{ship} has delivered every whole line that the logs held"
-                );
-                None
-            }
-            Flushed::Absent => {
-                info!(step = "flush", spent, left, "no ship at {ship}: no logs to flush");
-                None
-            }
-            Flushed::Pending(what) => {
-                warn!(step = "flush", spent, left, "{what}");
-                Some(what)
-            }
+        self.shared.progress.set("waiting for ship to flush");
+        // Not shared between threads, so it is asked for beforehand.
+        let has_share = !self.flush_share().is_zero();
+        let (budget, started) = (self.budget, self.budget.spent());
+        let ended = each(&self.config.ships, |ship| flushed(ship, &budget, has_share));
+        let mut pending = Vec::new();
+        for (ship, end) in self.config.ships.iter().zip(ended) {
+            let ship = &ship.target;
+            let (how, detail) = match end {
+                Flushed::Delivered => {
+                    (How::Done, format!("{ship} has delivered every whole line that the logs held"))
+                }
+                Flushed::Absent => (How::Skipped, format!("no ship at {ship}: no logs to flush")),
+                Flushed::Pending(what) => {
+                    pending.push(what.clone());
+                    (How::Failed, what)
+                }
+            };
+            Step { started, ..self.step("flush") }.end(how, detail);
         }
+        (!pending.is_empty()).then(|| pending.join("; "))
     }
+}
 
-    /// Asks until there is an answer: a ship that was restarted just now takes a moment.
-    fn flushed(&self) -> Flushed {
-        const PAUSE: Duration = Duration::from_millis(200);
-        let ship = &self.config.ship;
-        if self.budget.left().is_zero() && self.flush_share().is_zero() {
-            return Flushed::Absent;
-        }
-        let mut known = ship.given;
-        let mut last = format!("{} was not asked to flush: no time was left", ship.target);
-        while !self.budget.left().is_zero() {
-            let left = self.budget.left();
-            let path = format!("/flush?wait={}ms", (left - margin(left)).as_millis());
-            match ship.ask("POST", &path, self.budget.deadline(left, Duration::ZERO)) {
-                Ok(answer) => match answer.status {
-                    200..300 => return Flushed::Delivered,
-                    504 => return Flushed::Pending(format!("logs not delivered: {}", told(&answer.body))),
-                    status => {
-                        last =
-                            format!("logs not delivered: {} answered the flush with {status}", ship.target);
-                        // It will never flush: it is something else, at the default address of no concern to us.
-                        match (status < 500, ship.given) {
-                            (true, true) => return Flushed::Pending(last),
-                            (true, false) => return Flushed::Absent,
-                            (false, _) => {}
-                        }
-                    }
-                },
-                Err(error) if !known && error.is_refused() => return Flushed::Absent,
-                Err(error) => last = format!("logs not delivered: {}", podkit_cli::chain(&error)),
-            }
-            known = true;
-            thread::sleep(PAUSE.min(self.budget.left()));
-        }
-        Flushed::Pending(last)
+/// Asks until there is an answer: a ship that was restarted just now takes a moment.
+fn flushed(ship: &Sidecar, budget: &Budget, has_share: bool) -> Flushed {
+    const PAUSE: Duration = Duration::from_millis(200);
+    if budget.left().is_zero() && !has_share {
+        return Flushed::Absent;
     }
+    let mut known = ship.given;
+    let mut last = format!("{} was not asked to flush: no time was left", ship.target);
+    while !budget.left().is_zero() {
+        let left = budget.left();
+        let path = format!("/flush?wait={}ms", (left - margin(left)).as_millis());
+        match ship.ask("POST", &path, budget.deadline(left, Duration::ZERO)) {
+            Ok(answer) => match answer.status {
+                200..300 => return Flushed::Delivered,
+                504 => return Flushed::Pending(format!("logs not delivered: {}", told(&answer.body))),
+                status => {
+                    last = format!("logs not delivered: {} answered the flush with {status}", ship.target);
+                    // It will never flush: it is something else, at the default address of no concern to us.
+                    match (status < 500, ship.given) {
+                        (true, true) => return Flushed::Pending(last),
+                        (true, false) => return Flushed::Absent,
+                        (false, _) => {}
+                    }
+                }
+            },
+            Err(error) if !known && error.is_refused() => return Flushed::Absent,
+            Err(error) => last = format!("logs not delivered: {}", podkit_cli::chain(&error)),
+        }
+        known = true;
+        thread::sleep(PAUSE.min(budget.left()));
+    }
+    Flushed::Pending(last)
 }
 
 /// What ship's answer gets for its way, so that we hear what is pending rather than nothing.

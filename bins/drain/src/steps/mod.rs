@@ -4,10 +4,13 @@
 //! a step never needs to look for them.
 
 mod flush;
+mod run;
+mod signal;
 mod then;
 mod watch;
 
 use std::cell::OnceCell;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,32 +20,68 @@ use tracing::{info, warn};
 use crate::budget::{Budget, show};
 use crate::config::Config;
 use crate::error::Error;
-use crate::lease::{Lease, Taken};
+use crate::figures::{Figures, How, StepFigures};
+use crate::lease::{Leases, Taken};
 use crate::progress::Progress;
-use crate::source::{ProcNet, ProxyDrain, Source, Sources};
+use crate::sidecar::each;
+use crate::source::{InetDiag, ProcNet, ProxyDrain, Source, Sources};
+
+pub(crate) use signal::find;
+
+/// What the steps share with those who watch them from outside.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) figures: Arc<Figures>,
+}
 
 /// What all steps share.
 pub(crate) struct Drain {
-    pub(crate) config: Config,
-    pub(crate) budget: Budget,
-    pub(crate) lease: Arc<Lease>,
-    pub(crate) progress: Arc<Progress>,
+    config: Config,
+    budget: Budget,
+    shared: Shared,
     ship_is_there: OnceCell<bool>,
 }
 
+/// A step under way.
+struct Step<'a> {
+    drain: &'a Drain,
+    name: &'static str,
+    started: Duration,
+    source: Option<String>,
+}
+
+impl Step<'_> {
+    /// The step's line in the log, and its figures.
+    fn end(self, how: How, detail: String) {
+        let spent = self.drain.budget.spent().saturating_sub(self.started);
+        let left = self.drain.budget.left();
+        let (step, source) = (self.name, self.source);
+        let (shown_spent, shown_left) = (show(spent), show(left));
+        match how {
+            How::Failed => warn!(step, source, spent = shown_spent, left = shown_left, "{detail}"),
+            How::Done | How::Skipped => {
+                info!(step, source, spent = shown_spent, left = shown_left, "{detail}");
+            }
+        }
+        self.drain.shared.figures.step(StepFigures { step, how, spent, left, detail });
+    }
+}
+
 impl Drain {
-    pub(crate) fn new(config: Config, budget: Budget, lease: Arc<Lease>, progress: Arc<Progress>) -> Self {
-        Self { config, budget, lease, progress, ship_is_there: OnceCell::new() }
+    pub(crate) fn new(config: Config, budget: Budget, shared: Shared) -> Self {
+        Self { config, budget, shared, ship_is_there: OnceCell::new() }
     }
 
     /// The whole drain.
     ///
     /// # Errors
-    /// Traffic or logs were left at the deadline, or else a call failed.
+    /// Traffic or logs were left at the deadline, or else a call, signal or program failed.
     pub(crate) fn run(&self) -> Result<(), Error> {
         let sources = self.begin();
         let traffic = self.watch(sources);
-        let failed = self.then();
+        let failed = self.after_quiet();
         let logs = self.flush();
 
         let left: Vec<String> = [traffic, logs].into_iter().flatten().collect();
@@ -60,51 +99,86 @@ impl Drain {
         }
     }
 
-    /// The first step: the lease. The sources that there are then.
+    fn step(&self, name: &'static str) -> Step<'_> {
+        Step { drain: self, name, started: self.budget.spent(), source: None }
+    }
+
+    /// The first step: the leases. The sources that there are then.
     fn begin(&self) -> Sources {
-        self.progress.set("asking the proxy to drain");
+        self.shared.progress.set("asking the proxy to drain");
         let started = self.budget.spent();
-        let taken = self.lease.take();
-        let spent = show(self.budget.spent().saturating_sub(started));
-        let left = show(self.budget.left());
-        let proxy = &self.config.proxy;
-        match &taken {
-            Taken::Held(length) => {
-                info!(
-                    step = "lease",
-                    spent,
-                    left,
-                    "{} drains, for {} unless renewed",
-                    proxy.target,
-                    show(*length)
-                );
-            }
-            Taken::Absent => info!(step = "lease", spent, left, "no proxy at {}", proxy.target),
-            Taken::Refused(why) | Taken::Failed(why) if proxy.given => {
-                warn!(step = "lease", spent, left, "{why}")
-            }
-            Taken::Refused(why) | Taken::Failed(why) => {
-                info!(step = "lease", spent, left, "no proxy at {}: {why}", proxy.target);
-            }
+        let mut figures = ProxyDrain::new(Arc::clone(&self.shared.leases));
+        let (mut asks_proxy, mut from_proxy) = (false, false);
+        for (proxy, taken) in self.shared.leases.take() {
+            let (how, detail) = match &taken {
+                Taken::Held(length) => {
+                    (How::Done, format!("{} drains, for {} unless renewed", proxy.target, show(*length)))
+                }
+                Taken::Absent => (How::Skipped, format!("no proxy at {}", proxy.target)),
+                Taken::Refused(why) | Taken::Failed(why) if proxy.given => (How::Failed, why.clone()),
+                Taken::Refused(why) | Taken::Failed(why) => {
+                    (How::Skipped, format!("no proxy at {}: {why}", proxy.target))
+                }
+            };
+            Step { started, ..self.step("lease") }.end(how, detail);
+            let (asks, from) = match taken {
+                Taken::Held(_) => (true, true),
+                // A proxy that is stopping may refuse a lease and tell what it knows all the same. Something else at
+                // the default address tells nothing.
+                Taken::Refused(_) => {
+                    let tells = proxy.given || figures.poll(self.short_deadline()).is_ok();
+                    (tells, tells)
+                }
+                // It may come back.
+                Taken::Failed(_) => (proxy.given, false),
+                Taken::Absent => (false, false),
+            };
+            (asks_proxy, from_proxy) = (asks_proxy || asks, from_proxy || from);
         }
-        let mut figures = ProxyDrain::new(proxy.clone());
-        let (asks_proxy, from_proxy) = match taken {
-            Taken::Held(_) => (true, true),
-            // A proxy that is stopping may refuse a lease and tell what it knows all the same. Something else at the
-            // default address tells nothing.
-            Taken::Refused(_) => (proxy.given || figures.poll(self.short_deadline()).is_ok(), true),
-            // It may come back.
-            Taken::Failed(_) => (proxy.given, false),
-            Taken::Absent => (false, false),
-        };
         let mut all: Vec<Box<dyn Source>> = Vec::new();
         if asks_proxy {
             all.push(Box::new(figures));
         }
         if !self.config.ports.is_empty() {
-            all.push(Box::new(ProcNet::new("/proc/net", &self.config.ports, &self.config.peers)));
+            let (ports, peers) = (&self.config.ports, &self.config.peers);
+            all.push(Box::new(InetDiag::new(ports, peers, self.config.idle)));
+            all.push(Box::new(ProcNet::new("/proc/net", ports, peers)));
         }
         Sources::new(all, usize::from(asks_proxy && !from_proxy))
+    }
+
+    /// The steps between quiet and the flush, in order: calls, signals, programs. A failed one stops neither the next
+    /// nor the flush. The failures, as a part of a sentence.
+    fn after_quiet(&self) -> Option<String> {
+        let mut rest = self.config.steps_after_quiet();
+        let mut failures = Vec::new();
+        let mut take =
+            |name: &'static str, what: &dyn Display, act: &dyn Fn(Duration) -> Result<String, String>| {
+                rest = rest.saturating_sub(1);
+                self.shared.progress.set(format!("waiting for {what}"));
+                let step = self.step(name);
+                // Each step may take all that is left, but for the share of those that come after it.
+                match act(self.budget.share_of_calls(rest) + self.flush_share()) {
+                    Ok(detail) => step.end(How::Done, detail),
+                    Err(why) => {
+                        step.end(How::Failed, why.clone());
+                        failures.push(why);
+                    }
+                }
+            };
+        for call in &self.config.then {
+            take("then", call, &|later| then::send(call, self.budget.deadline(call.timeout, later)));
+        }
+        for to in &self.config.signals {
+            let patience = to.wait.unwrap_or(Duration::MAX);
+            take("signal", to, &|later| signal::send(to, self.budget.deadline(patience, later)));
+        }
+        for program in &self.config.programs {
+            let run =
+                |later| run::run(program, self.budget.deadline(Duration::MAX, later), &self.shared.progress);
+            take("run", program, &run);
+        }
+        (!failures.is_empty()).then(|| failures.join("; "))
     }
 
     /// For one question to a neighbour.
@@ -114,7 +188,8 @@ impl Drain {
 
     /// When the watch must have ended, counted from the start, so that the later steps have their share.
     fn watch_end(&self) -> Duration {
-        let end = self.budget.usable().saturating_sub(self.budget.share_of_calls(self.config.then.len()));
+        let later = self.budget.share_of_calls(self.config.steps_after_quiet());
+        let end = self.budget.usable().saturating_sub(later);
         let with_flush = end.saturating_sub(self.budget.share_of_flush());
         // Whether ship is there is asked only once it matters.
         if self.budget.spent() < with_flush { with_flush } else { end.saturating_sub(self.flush_share()) }
@@ -123,8 +198,8 @@ impl Drain {
     /// What is kept back for the flush: nothing if there is no ship.
     fn flush_share(&self) -> Duration {
         let there = *self.ship_is_there.get_or_init(|| {
-            let ship = &self.config.ship;
-            ship.given || ship.is_listening(self.short_deadline())
+            let deadline = self.short_deadline();
+            each(&self.config.ships, |ship| ship.given || ship.is_listening(deadline)).contains(&true)
         });
         if there { self.budget.share_of_flush() } else { Duration::ZERO }
     }

@@ -1,44 +1,18 @@
-//! The third step: tell whoever asked to be told, in order.
+//! The calls after quiet: tell whoever asked to be told.
 
-use std::time::Duration;
+use podkit_http_client::{Content, send as request};
+use podkit_lifecycle::Deadline;
 
-use podkit_http_client::request;
-use tracing::{info, warn};
+use crate::config::Call;
 
-use super::Drain;
-use crate::budget::show;
-
-/// No single call may take longer; the others and the flush come after it.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-impl Drain {
-    /// Sends the calls. A failed one stops neither the next call nor the next step. The failures, as a part of a
-    /// sentence.
-    pub(super) fn then(&self) -> Option<String> {
-        let mut failed = Vec::new();
-        for call in &self.config.then {
-            self.lease.renew();
-            self.progress.set(format!("waiting for {call}"));
-            let started = self.budget.spent();
-            let answer = request(
-                &call.method,
-                &call.target,
-                &call.path,
-                self.budget.deadline(PATIENCE, self.flush_share()),
-            );
-            let spent = show(self.budget.spent().saturating_sub(started));
-            let left = show(self.budget.left());
-            let why = match answer {
-                Ok(answer) if (200..300).contains(&answer.status) => {
-                    info!(step = "then", spent, left, "{call} was answered with {}", answer.status);
-                    continue;
-                }
-                Ok(answer) => format!("{call} was answered with {}", answer.status),
-                Err(error) => format!("{call} failed: {}", podkit_cli::chain(&error)),
-            };
-            warn!(step = "then", spent, left, "{why}");
-            failed.push(why);
+/// Sends one call. What came of it, or why it failed.
+pub(super) fn send(call: &Call, deadline: Deadline) -> Result<String, String> {
+    let content = Content { headers: &call.headers, body: call.body.as_bytes() };
+    match request(&call.method, &call.target, &call.path, content, deadline) {
+        Ok(answer) => {
+            let said = format!("{call} was answered with {}", answer.status);
+            if call.expects(answer.status) { Ok(said) } else { Err(said) }
         }
-        (!failed.is_empty()).then(|| failed.join("; "))
+        Err(error) => Err(format!("{call} failed: {}", podkit_cli::chain(&error))),
     }
 }

@@ -3,10 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
 use super::Drain;
 use crate::budget::show;
+use crate::figures::How;
 use crate::quiet::{Decision, Leftover, Pace, Sample, Watch};
 use crate::source::{Look, Sources};
 
@@ -26,46 +25,40 @@ enum End {
 impl Drain {
     /// Waits for quiet. What is left if it never came, as a part of a sentence.
     pub(super) fn watch(&self, mut sources: Sources) -> Option<String> {
-        let started = self.budget.spent();
+        let mut step = self.step("quiet");
         let end = if sources.is_empty() { self.hold() } else { self.until_quiet(&mut sources) };
-        let spent = show(self.budget.spent().saturating_sub(started));
-        let left = show(self.budget.left());
         let quiet = show(self.config.rule.quiet);
-        let leftover = match &end {
-            End::Quiet => {
-                info!(step = "quiet", source = %sources, spent, left, "quiet: nothing active, nothing new for {quiet}");
-                return None;
-            }
+        let (source, how, detail) = match &end {
+            End::Quiet => (true, How::Done, format!("quiet: nothing active, nothing new for {quiet}")),
             End::NoTraffic => {
-                info!(
-                    step = "quiet",
-                    spent, left, "no traffic to watch: no proxy and no --port; held --min-delay"
-                );
-                return None;
+                let text = "no traffic to watch: no proxy and no --port; held --min-delay";
+                (false, How::Skipped, text.to_owned())
             }
             End::Blind => {
-                warn!(
-                    step = "quiet",
-                    spent, left, "nothing could tell the traffic: held all the time there was"
-                );
-                return None;
+                let text = "nothing could tell the traffic: held all the time there was";
+                (false, How::Failed, text.to_owned())
             }
             End::Late(Leftover::Nothing) => {
-                warn!(
-                    step = "quiet", source = %sources, spent, left,
-                    "nothing active and nothing new, but --quiet or --min-delay is longer than the budget"
-                );
-                return None;
+                let text =
+                    "nothing active and nothing new, but --quiet or --min-delay is longer than the budget";
+                (true, How::Failed, text.to_owned())
             }
-            End::Late(leftover) => describe(leftover),
+            End::Late(leftover) => (true, How::Failed, format!("not quiet in time: {}", describe(leftover))),
         };
-        warn!(step = "quiet", source = %sources, spent, left, "not quiet in time: {leftover}");
-        Some(leftover)
+        if source {
+            step.source = Some(sources.to_string());
+            self.shared.figures.source(sources.to_string());
+        }
+        step.end(how, detail);
+        match &end {
+            End::Late(leftover) if *leftover != Leftover::Nothing => Some(describe(leftover)),
+            _ => None,
+        }
     }
 
     /// Without traffic to watch there may still be some on the way that we cannot know of.
     fn hold(&self) -> End {
-        self.progress.set("waiting for --min-delay");
+        self.shared.progress.set("waiting for --min-delay");
         let end = self.config.rule.min_delay.min(self.watch_end());
         thread::sleep(end.saturating_sub(self.budget.spent()));
         End::NoTraffic
@@ -74,25 +67,35 @@ impl Drain {
     fn until_quiet(&self, sources: &mut Sources) -> End {
         let mut watch = Watch::new(self.config.rule, self.budget.spent());
         let mut pace = Pace::default();
-        self.progress.set("waiting for traffic to leave");
+        self.shared.progress.set("waiting for traffic to leave");
+        let mut renewed = self.shared.leases.renewed();
+        self.shared.figures.source(sources.to_string());
         loop {
-            if self.lease.renew() && sources.retry_best(self.short_deadline()) {
+            let agreed = self.shared.leases.renewed();
+            if agreed != renewed && sources.retry_best(self.short_deadline()) {
                 watch.change_source(self.budget.spent());
+                self.shared.figures.source(sources.to_string());
             }
+            renewed = agreed;
+            let before = self.budget.spent();
             let look = sources.look(self.short_deadline());
             let now = self.budget.spent();
+            let cost = now.saturating_sub(before);
             let pause = match look {
                 Look::Saw(sample) => {
                     let decision = watch.observe(now, sample);
+                    self.shared.figures.sample(sample);
                     if decision == Decision::Quiet {
                         return End::Quiet;
                     }
-                    self.progress.set(describe(&standing(sample)));
-                    pace.after(now, sample, decision)
+                    self.shared.progress.set(describe(&standing(sample)));
+                    pace.after(now, sample, decision, cost)
                 }
+                // What did not answer most likely took its time waiting, and costs nobody anything.
                 Look::Missed => Pace::FIRST,
                 Look::Changed => {
                     watch.change_source(now);
+                    self.shared.figures.source(sources.to_string());
                     Duration::ZERO
                 }
                 Look::Blind => Pace::LAST,

@@ -29,6 +29,12 @@ fn bad_values_are_refused_with_their_place() {
         (vec!["--then", "http://127.0.0.1/x"], "--then: \"http://127.0.0.1/x\" is not `METHOD URL`"),
         (vec!["--then", "post http://127.0.0.1/x"], "has no method in capitals"),
         (vec!["--then", "POST http://127.0.0.1:99999/"], "its port is not a number from 1 to 65535"),
+        (vec!["--signal", "TERM"], "--signal: \"TERM\" is not `SIGNAL:PROCESS`"),
+        (vec!["--signal", "NOPE:app"], "--signal: \"NOPE\" is no signal"),
+        (vec!["--run", " "], "--run: names no program"),
+        (vec!["--report", ""], "--report: the path is empty"),
+        (vec!["check", "--dry-run"], "`--dry-run`"),
+        (vec!["watch", "--for", "x"], "--for: \"x\" is not a duration"),
         (vec!["--ignore-peer", "10.0.0.0/40"], "--ignore-peer: \"10.0.0.0/40\" is not an address"),
         (vec!["--ignore-peer", "node"], "--ignore-peer: \"node\" is not an address"),
         (vec!["--count-loopback=yes"], "--count-loopback: \"yes\" is not a switch"),
@@ -82,7 +88,9 @@ fn faults_of_a_file_have_lines_and_near_names() {
 #[test]
 fn check_shows_what_is_in_force_and_its_answer_reads_back() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "grace: 60s\nport: [8080, 8443, 8080]\nthen: ['POST http://127.0.0.1:8080/shutdown']\nignore_peer: [10.0.0.0/8]\n";
+    let text = "grace: 60s\nport: [8080, 8443, 8080]\nthen: ['POST http://127.0.0.1:8080/shutdown']\nignore_peer: [10.0.0.0/8]\n\
+                proxy: [http://127.0.0.1:9802, 'http://[::1]:9812']\nsignal: [TERM:app, {signal: SIGHUP, pid_file: /run/x, wait: 3s}]\n\
+                run: [[/bin/stop, --now now], /bin/other -x]\nreport: /shared/drain.json\n";
     let path = file(&dir, text);
     let first = drain(&["check", "--reserve", "10s", "--config"])
         .arg(&path)
@@ -93,7 +101,12 @@ fn check_shows_what_is_in_force_and_its_answer_reads_back() {
         .expect_stdout("quiet: 4s\nmin_delay: 2s\n")
         .expect_stdout("port:\n  - 8080\n  - 8443\n")
         .expect_stdout("then:\n  - \"POST http://127.0.0.1:8080/shutdown\"\n")
-        .expect_stdout("10.0.0.0/8");
+        .expect_stdout("10.0.0.0/8")
+        .expect_stdout("proxy:\n  - http://127.0.0.1:9802\n  - \"http://[::1]:9812\"\n")
+        .expect_stdout(
+            "  - signal: TERM\n    process: app\n  - signal: HUP\n    pid_file: /run/x\n    wait: 3s\n",
+        )
+        .expect_stdout("report: /shared/drain.json\n");
     fs::write(&path, &first.stdout).unwrap();
     let second = drain(&["check", "--config"]).arg(&path).expect_exit(0);
     assert_eq!(first.stdout, second.stdout);
@@ -122,6 +135,10 @@ fn help_has_examples_and_every_flag() {
         "quiet",
         "min-delay",
         "then",
+        "signal",
+        "run",
+        "report",
+        "dry-run",
         "ignore-peer",
         "count-loopback",
         "log",
@@ -138,4 +155,14 @@ fn a_short_grace_period_keeps_a_part_for_the_app_by_itself() {
             .expect_exit(0)
             .expect_stdout(&format!("reserve: {reserve}\n"));
     }
+}
+
+#[test]
+fn the_config_of_the_readme_is_accepted() {
+    let readme = include_str!("../../README.md");
+    let text = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(&dir, text.expect("the README has a config"));
+    let path = path.to_str().expect("a plain path");
+    drain(&["check", "--config", path]).env("TOKEN", "t").expect_exit(0);
 }

@@ -1,6 +1,10 @@
 //! The real binary beside scripted neighbours and real sockets.
 
+mod after_quiet;
 mod config;
+mod confined;
+mod several;
+mod shown;
 mod steps;
 mod support;
 mod traffic;

@@ -229,9 +229,16 @@ fn each_step_has_a_line_in_the_log_and_a_failure_goes_to_stderr_too() {
     let text = fs::read_to_string(&log).unwrap();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("what was there before"), "the log is appended to");
+    let mut lines: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let report = lines.pop().unwrap();
+    assert_eq!(
+        (report["outcome"].as_str(), report["exit_code"].as_u64()),
+        (Some("deadline"), Some(75)),
+        "{report}"
+    );
     let steps: Vec<String> = lines
+        .into_iter()
         .map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(
                 line["spent"].is_string() && line["left"].is_string() && line["message"].is_string(),
                 "{line}"

@@ -1,6 +1,6 @@
 //! Scripted neighbours and clients for the tests of the real binary.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,6 +45,9 @@ pub(crate) enum Answer {
 pub(crate) struct Request {
     pub(crate) at: Instant,
     pub(crate) line: String,
+    /// The lines of its head after that one.
+    pub(crate) head: Vec<String>,
+    pub(crate) body: String,
 }
 
 type Script = Box<dyn FnMut(&str) -> Answer + Send>;
@@ -139,14 +142,16 @@ impl Drop for Neighbour {
 
 impl Shared {
     fn serve(&self, mut stream: TcpStream) {
-        let mut lines = BufReader::new(stream.try_clone().expect("descriptors are left")).lines();
+        let mut reader = BufReader::new(stream.try_clone().expect("descriptors are left"));
+        let mut lines = reader.by_ref().lines();
         let Some(Ok(first)) = lines.next() else { return };
         let line = first.trim_end_matches(" HTTP/1.1").to_owned();
-        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-        self.requests
-            .lock()
-            .expect("no script panics")
-            .push(Request { at: Instant::now(), line: line.clone() });
+        let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let length = head.iter().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+        let mut body = String::new();
+        let _ = reader.take(length.unwrap_or(0)).read_to_string(&mut body);
+        let request = Request { at: Instant::now(), line: line.clone(), head, body };
+        self.requests.lock().expect("no script panics").push(request);
         let (status, body) = match (self.script.lock().expect("no script panics"))(&line) {
             Answer::Reply(status, body) => (status, body),
             Answer::Silence => {

@@ -1,5 +1,6 @@
 //! When the watch ends, by each source of knowledge.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, timed};
@@ -78,14 +79,60 @@ fn requests_that_never_end_are_named_at_the_deadline() {
 fn a_connection_on_the_port_holds_until_it_is_closed() {
     let (app, ship) = (App::new(), ship(200, ""));
     let connection = app.connect();
-    let run = quick(&["--port", &app.port, "--count-loopback", "--ship", &ship.url()]).start();
+    let args = ["--idle", "1h", "--port", &app.port, "--count-loopback", "--ship", &ship.url()];
+    let run = quick(&args).start();
     // Longer than the quiet time: only the open connection holds.
     std::thread::sleep(QUIET * 3);
     assert_eq!(ship.count("POST"), 0, "it went on with a connection open");
     let closed = Instant::now();
     drop(connection);
-    run.wait().expect_exit(0).expect_stderr("/proc/net/tcp");
+    run.wait().expect_exit(0).expect_stderr("INET_DIAG");
     assert!(closed.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn an_idle_keep_alive_connection_holds_no_longer_than_it_is_idle() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let (mut client, mut server) = app.connect();
+    client.write_all(b"request").unwrap();
+    server.read_exact(&mut [0; 7]).unwrap();
+    let answered = Instant::now();
+    server.write_all(b"answer").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+    let args = ["--idle", "1s", "--port", &app.port, "--count-loopback", "--ship", &ship.url()];
+    quick(&args).expect_exit(0).expect_stderr("quiet: nothing active");
+    let waited = ship.requests()[0].at - answered;
+    // The kernel counts in ticks of up to 10 ms.
+    assert!(waited >= Duration::from_millis(980), "{waited:?}");
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+}
+
+#[test]
+fn a_request_in_flight_holds_however_long_it_takes() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    // The first request of its connection, and one that followed an answer.
+    let (mut first, mut served_first) = app.connect();
+    let (mut second, mut served_second) = app.connect();
+    second.write_all(b"?").unwrap();
+    served_second.read_exact(&mut [0]).unwrap();
+    served_second.write_all(b"!").unwrap();
+    second.read_exact(&mut [0]).unwrap();
+    // Not within the same tick of the kernel's clock, which tells them apart.
+    std::thread::sleep(Duration::from_millis(50));
+    for (client, server) in [(&mut first, &mut served_first), (&mut second, &mut served_second)] {
+        client.write_all(b"long request").unwrap();
+        server.read_exact(&mut [0; 12]).unwrap();
+    }
+    let args = ["--idle", "100ms", "--port", &app.port, "--count-loopback", "--ship", &ship.url()];
+    let run = quick(&args).start();
+    // Many times the idle time and the quiet time.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(ship.count("POST"), 0, "it went on with two requests in flight");
+    served_first.write_all(b"answer").unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
+    served_second.write_all(b"answer").unwrap();
+    run.wait().expect_exit(0).expect_stderr("quiet: nothing active").expect_stderr("INET_DIAG");
 }
 
 #[test]
@@ -159,13 +206,13 @@ fn a_proxy_that_goes_away_makes_way_for_the_socket_table() {
     let (app, ship, proxy) = (App::new(), ship(200, ""), Proxy::new(traffic(1, 1)));
     let connection = app.connect();
     let args = ["--port", &app.port, "--count-loopback", "--proxy", &proxy.url(), "--ship", &ship.url()];
-    let run = quick(&args).start();
+    let run = quick(&args).args(["--idle", "1h"]).start();
     proxy.server.wait_for("GET /drain", 2);
     drop(proxy);
-    run.wait_for_stderr("going on with /proc/net/tcp");
+    run.wait_for_stderr("going on with the kernel's socket table");
     assert_eq!(ship.count("POST"), 0, "it went on with a connection open");
     drop(connection);
-    run.wait().expect_exit(0).expect_stderr("\"source\":\"/proc/net/tcp\"");
+    run.wait().expect_exit(0).expect_stderr("\"source\":\"the kernel's socket table (INET_DIAG)\"");
 }
 
 #[test]
@@ -204,7 +251,7 @@ fn a_stuck_proxy_costs_some_of_the_budget_and_no_more() {
         .args(["--port", &app.port, "--proxy", &proxy.url(), "--ship", &ship.url()])
         .expect_exit(0)
         .expect_stderr("got no answer in time")
-        .expect_stderr("\"source\":\"/proc/net/tcp\"");
+        .expect_stderr("\"source\":\"the kernel's socket table (INET_DIAG)\"");
 }
 
 #[test]

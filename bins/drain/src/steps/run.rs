@@ -1,0 +1,69 @@
+//! The programs after quiet. No shell, no input; what they write goes to the log as it is.
+//!
+//! A program leads a process group of its own, so that what it starts is ended with it, at the latest when the drain
+//! is.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use podkit_cli::chain;
+use podkit_lifecycle::Deadline;
+
+use crate::config::Program;
+use crate::progress::Progress;
+
+/// Between looks at it: short at first, for most end at once.
+const FIRST_TURN: Duration = Duration::from_millis(2);
+const LONGEST_TURN: Duration = Duration::from_millis(50);
+/// For the kernel to end what was killed; it may be stuck in a disk.
+const REAP: Duration = Duration::from_millis(20);
+
+/// Runs one program to its end, or ends it at the deadline. What came of it, or why it failed.
+pub(super) fn run(program: &Program, deadline: Deadline, progress: &Progress) -> Result<String, String> {
+    let failed = |error: io::Error| format!("{program} could not be run: {}", chain(&error));
+    let mut child = start(program).map_err(failed)?;
+    progress.runs(i32::try_from(child.id()).ok());
+    let ended = wait(&mut child, deadline);
+    if ended.as_ref().map_or(true, Option::is_none) {
+        progress.kill();
+        // It is ours to bury, or it would stay a zombie of the container's first process.
+        let _ = wait(&mut child, Deadline::after(REAP));
+    }
+    progress.runs(None);
+    match ended.map_err(failed)? {
+        Some(status) if status.success() => Ok(format!("{program} has ended well")),
+        Some(status) => Err(format!("{program} ended with {status}")),
+        None => Err(format!("{program} has not ended in time and was killed")),
+    }
+}
+
+fn start(program: &Program) -> io::Result<Child> {
+    let log = io::stderr().as_fd().try_clone_to_owned()?;
+    let mut command = Command::new(&program.name);
+    command
+        .args(&program.arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    command.spawn()
+}
+
+/// `None` at the deadline.
+fn wait(child: &mut Child, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+    let mut turn = FIRST_TURN;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if deadline.expired() {
+            return Ok(None);
+        }
+        thread::sleep(turn.min(deadline.remaining()));
+        turn = (turn * 2).min(LONGEST_TURN);
+    }
+}

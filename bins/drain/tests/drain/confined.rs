@@ -1,0 +1,324 @@
+//! The sources and the log under the restricted profile: another user than the app's, without a capability, in network
+//! and PID namespaces of their own, and where the kernel refuses what a source needs.
+//!
+//! Each test runs itself again within new namespaces (`unshare`), as root by right, as anyone else in a user namespace.
+//! A machine that permits neither fails these tests: the promise would go untested.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
+use nix::unistd::Uid;
+use podkit_testkit::{Finished, Run, eventually, program};
+
+use crate::support::{App, Proxy, Traffic};
+
+/// Set within the namespaces, so that the inner tests do nothing elsewhere.
+const INSIDE: &str = "DRAIN_TEST_INSIDE";
+/// What [`becomes_a_program_without_netlink`] becomes, one word a line.
+const BECOME: &str = "DRAIN_TEST_BECOME";
+/// Neither the app's user, which runs the test, nor root.
+const OTHER: &str = "65532";
+
+/// `unshare` with these namespaces, and what makes it root in them.
+fn unshare(namespaces: &[&str]) -> Run {
+    let become_root: &[&str] = if Uid::effective().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    program("unshare").args(become_root).args(namespaces).arg("--")
+}
+
+/// Runs the test `name` again, inside.
+fn inside(namespaces: &[&str], name: &str) {
+    let own = std::env::current_exe().expect("the kernel knows this program");
+    let is_root = if Uid::effective().is_root() { "root" } else { "mapped" };
+    let finished = unshare(namespaces)
+        .arg(own)
+        .args(["--exact", &format!("confined::{name}"), "--ignored", "--nocapture", "--test-threads", "1"])
+        .env(INSIDE, is_root)
+        .finish();
+    let ran = finished.stdout.contains("1 passed");
+    let finished = finished.expect_exit(0);
+    assert!(ran, "{name} did not run: {finished:?}");
+}
+
+/// `lo` is down in a new network namespace: `RTM_NEWLINK` of rtnetlink(7) for the first interface, with `IFF_UP`.
+fn raise_loopback() {
+    let up = u32::try_from(libc::IFF_UP).expect("the test may do this").to_ne_bytes();
+    let mut message = Vec::new();
+    message.extend(32_u32.to_ne_bytes());
+    message.extend(libc::RTM_NEWLINK.to_ne_bytes());
+    message.extend(
+        u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK).expect("the test may do this").to_ne_bytes(),
+    );
+    message.extend([0; 8]);
+    message.extend([0; 4]);
+    message.extend(1_u32.to_ne_bytes());
+    message.extend(up);
+    message.extend(up);
+    use std::os::fd::AsRawFd as _;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkRoute)
+        .expect("the test may do this");
+    sendto(socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())
+        .expect("the test may do this");
+    let mut answer = [0; 256];
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("the test may do this");
+    let error = answer[..length]
+        .get(16..20)
+        .map(|bytes| i32::from_ne_bytes(bytes.try_into().expect("the test may do this")));
+    assert_eq!(error, Some(0), "loopback cannot be raised");
+}
+
+/// The binary where any user may run it.
+fn public_copy(dir: &Path) -> PathBuf {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("the test may do this");
+    let path = dir.join("podkit-drain");
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_podkit-drain"))
+        .arg(&path)
+        .status()
+        .expect("the test may do this");
+    assert!(copied.success());
+    path
+}
+
+/// The words that run the rest without a capability, as another user where the test may choose.
+fn confine() -> Vec<String> {
+    let mut words = vec!["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"];
+    if std::env::var(INSIDE).is_ok_and(|is| is == "root") {
+        words.extend(["--reuid", OTHER, "--regid", OTHER, "--clear-groups"]);
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// A drain as a hook in the app's container would run it, with a line in the log only where it is told to.
+fn confined(dir: &Path, args: &[&str]) -> Run {
+    let mut words = confine();
+    words.push(public_copy(dir).display().to_string());
+    words.extend(args.iter().map(|arg| (*arg).to_owned()));
+    let name = words.remove(0);
+    settings(program(name).args(words))
+}
+
+/// The same where the kernel refuses netlink.
+fn without_netlink(dir: &Path, args: &[&str]) -> Run {
+    let mut words = confine();
+    words.push(public_copy(dir).display().to_string());
+    words.extend(args.iter().map(|arg| (*arg).to_owned()));
+    let own = std::env::current_exe().expect("the kernel knows this program");
+    let run = program(own)
+        .args(["--exact", "confined::becomes_a_program_without_netlink", "--ignored", "--nocapture"])
+        .env(BECOME, words.join("\n"));
+    settings(run)
+}
+
+fn settings(run: Run) -> Run {
+    run.env("PODKIT_DRAIN_GRACE", "25s")
+        .env("PODKIT_DRAIN_RESERVE", "1s")
+        .env("PODKIT_DRAIN_QUIET", "300ms")
+        .env("PODKIT_DRAIN_MIN_DELAY", "50ms")
+        .env("PODKIT_DRAIN_COUNT_LOOPBACK", "true")
+        .env("PODKIT_DRAIN_LOG_FORMAT", "text")
+        .env("PODKIT_DRAIN_LOG", "/dev/stderr")
+}
+
+/// A connection holds the drain until it is closed; the log names this source.
+fn holds_by(run: Run, app: &App, source: &str) -> Finished {
+    let connection = app.connect();
+    let run = run.start();
+    // Longer than the quiet time.
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    assert!(
+        !run.stderr().contains("quiet: nothing active"),
+        "it went on with a connection open: {}",
+        run.stderr()
+    );
+    drop(connection);
+    run.wait().expect_exit(0).expect_stderr("quiet: nothing active").expect_stderr(source)
+}
+
+macro_rules! inside_only {
+    () => {
+        if std::env::var_os(INSIDE).is_none() {
+            return;
+        }
+        raise_loopback();
+    };
+}
+
+#[test]
+fn the_proxy_is_the_best_source() {
+    inside(&["--net"], "inside_the_proxy_is_the_best_source");
+}
+
+#[test]
+#[ignore = "`the_proxy_is_the_best_source` runs it in a network namespace"]
+fn inside_the_proxy_is_the_best_source() {
+    inside_only!();
+    let dir = tempfile::tempdir().unwrap();
+    let (app, proxy) = (App::new(), Proxy::new(Traffic { in_flight: 1, open: 1, last: None }));
+    let run = confined(dir.path(), &["--port", &app.port, "--proxy", &proxy.url()]).start();
+    proxy.server.wait_for("GET /drain", 3);
+    assert!(!run.stderr().contains("quiet: nothing"), "{}", run.stderr());
+    proxy.set(Traffic::default());
+    run.wait().expect_exit(0).expect_stderr(&format!("source=\"{}\"", proxy.url()));
+}
+
+#[test]
+fn the_kernels_table_is_next_and_needs_no_capability() {
+    inside(&["--net"], "inside_the_kernels_table_is_next");
+}
+
+#[test]
+#[ignore = "`the_kernels_table_is_next_and_needs_no_capability` runs it in a network namespace"]
+fn inside_the_kernels_table_is_next() {
+    inside_only!();
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::new();
+    let run = confined(dir.path(), &["--idle", "1h", "--port", &app.port]);
+    holds_by(run, &app, "the kernel's socket table (INET_DIAG)").refuse_stderr("cannot tell the traffic");
+}
+
+#[test]
+fn where_netlink_is_refused_proc_net_tells() {
+    inside(&["--net"], "inside_where_netlink_is_refused");
+}
+
+#[test]
+#[ignore = "`where_netlink_is_refused_proc_net_tells` runs it in a network namespace"]
+fn inside_where_netlink_is_refused() {
+    inside_only!();
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::new();
+    let run = without_netlink(dir.path(), &["--port", &app.port]);
+    holds_by(run, &app, "/proc/net/tcp")
+        .expect_stderr("cannot ask the kernel for its sockets: permission denied");
+}
+
+#[test]
+fn where_nothing_tells_the_traffic_all_the_time_is_held() {
+    // Its own `/proc` is taken away there; `/dev/stderr` leads through it.
+    inside(&["--net", "--mount"], "inside_where_nothing_tells_the_traffic");
+}
+
+#[test]
+#[ignore = "`where_nothing_tells_the_traffic_all_the_time_is_held` runs it in network and mount namespaces"]
+fn inside_where_nothing_tells_the_traffic() {
+    inside_only!();
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::new();
+    let run = without_netlink(dir.path(), &["--port", &app.port, "--grace", "3s", "--log", "/nowhere/log"]);
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "none", "/proc"]).status().unwrap();
+    assert!(mounted.success());
+    run.expect_exit(0)
+        .expect_stderr("cannot read /proc/net/tcp")
+        .expect_stderr("going on with no source, only the clock")
+        .expect_stderr("nothing could tell the traffic: held all the time there was");
+}
+
+/// Refuses netlink sockets to this thread as a strict seccomp profile would, then becomes the program.
+#[test]
+#[ignore = "the tests where netlink is refused run it"]
+fn becomes_a_program_without_netlink() {
+    let Ok(words) = std::env::var(BECOME) else { return };
+    refuse_netlink();
+    let mut words = words.lines();
+    let error = Command::new(words.next().unwrap()).args(words).env_remove(BECOME).exec();
+    panic!("cannot become the program: {error}");
+}
+
+/// `socket(AF_NETLINK, ...)` fails with `EACCES` from now on (seccomp(2)).
+fn refuse_netlink() {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: u16::try_from(code).expect("the numbers of the kernel fit"),
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let skip_unless = |k: u32, jf: u8| libc::sock_filter {
+        code: u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K)
+            .expect("the numbers of the kernel fit"),
+        jt: 0,
+        jf,
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let number = |number: libc::c_long| u32::try_from(number).expect("the numbers of the kernel fit");
+    // The low half of the first argument, on either byte order of the machine.
+    let argument = if cfg!(target_endian = "big") { 20 } else { 16 };
+    let mut filter = [
+        statement(load, 0),
+        skip_unless(number(libc::SYS_socket), 3),
+        statement(load, argument),
+        skip_unless(u32::try_from(libc::AF_NETLINK).expect("the numbers of the kernel fit"), 1),
+        statement(
+            libc::BPF_RET,
+            libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EACCES).expect("the numbers of the kernel fit"),
+        ),
+        statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).expect("the numbers of the kernel fit"),
+        filter: filter.as_mut_ptr(),
+    };
+    nix::sys::prctl::set_no_new_privs().expect("the numbers of the kernel fit");
+    let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    #[expect(unsafe_code, reason = "there is no safe call for it in nix")]
+    // SAFETY: the program and its instructions live until the call returns, and the kernel copies them.
+    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+    assert_eq!(refused, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The first process's standard output is the container's log; the hook's own output goes nowhere.
+#[test]
+fn by_default_the_log_and_the_report_go_to_the_first_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = public_copy(dir.path());
+    // A shell may redirect itself for a moment; one that has forked does not.
+    let script = "(exec \"$0\" \"$@\" >\"$OUT\" 2>&1); echo \"exit $?\"";
+    let out = dir.path().join("out");
+    unshare(&["--pid", "--fork", "--mount-proc"])
+        .args(["/bin/sh", "-c", script])
+        .arg(path)
+        .args(["--grace", "5s", "--min-delay", "50ms", "--log-format", "text"])
+        .env("OUT", &out)
+        .expect_exit(0)
+        .expect_stdout("no traffic to watch")
+        .expect_stdout("{\"report\":\"podkit-drain\"")
+        .expect_stdout("exit 0\n");
+    assert_eq!(fs::read_to_string(out).unwrap(), "", "nothing goes where nobody looks");
+}
+
+/// As in a pod with `shareProcessNamespace`: the first process is `pause`, which writes to nowhere.
+#[test]
+fn where_the_first_process_writes_to_nowhere_standard_error_is_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    unshare(&["--pid", "--fork", "--mount-proc"])
+        .args(["/bin/sh", "-c", "exec >/dev/null; \"$0\" \"$@\" 2>\"$OUT\"; true"])
+        .arg(public_copy(dir.path()))
+        .args(["--grace", "5s", "--min-delay", "50ms"])
+        .env("OUT", &out)
+        .expect_exit(0);
+    assert!(fs::read_to_string(out).unwrap().contains("no traffic to watch"));
+}
+
+#[test]
+fn a_volume_that_runs_no_programs_is_told_at_the_installation() {
+    let dir = tempfile::tempdir().unwrap();
+    let script =
+        "mount -t tmpfs -o noexec none \"$1\" && \"$0\" install \"$1\"; code=$?; ls -A \"$1\"; exit $code";
+    let finished = unshare(&["--mount"])
+        .args(["/bin/sh", "-c", script, env!("CARGO_BIN_EXE_podkit-drain")])
+        .arg(dir.path())
+        .expect_exit(1)
+        .expect_stderr("podkit-drain\" cannot be run: permission denied")
+        .expect_stderr("hint: the volume must not be mounted `noexec`");
+    assert_eq!(finished.stdout, "", "what cannot be run is not left there");
+    // The wait for the mount to go with its namespace.
+    eventually("the volume is gone", || fs::read_dir(dir.path()).ok()?.next().is_none().then_some(()));
+}
