@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use podkit_cli::{Section, units};
+use podkit_cli::{Invalid, Section, units};
 use serde_json::{Value, json};
 
 use super::name_of;
@@ -47,11 +47,15 @@ impl Check {
     pub(super) fn read_all(file: &Section<'_>) -> Vec<Self> {
         let format = |text: &str| units::choice(FORMATS)(text).map(Self::Format);
         file.items("check", format, |section| {
+            let faults = section.fault_count();
             let schema = section.value("schema", units::path).map(Self::Schema);
             let run = section.list("run", units::text);
-            if schema.is_none() && run.is_empty() && section.fault_count() == 0 {
+            if section.has("schema") && section.has("run") {
+                let what = Invalid::new("stands beside `schema`, and an item is one check");
+                section.fault("run", what.hint("give each its own item, with its own `-`"));
+            } else if schema.is_none() && run.is_empty() && section.fault_count() == faults {
                 section.fault_here(
-                    podkit_cli::Invalid::new("names no check")
+                    Invalid::new("names no check")
                         .hint("write `{schema: /schemas/app.json}` or `{run: [program, \"{}\"]}`"),
                 );
             }

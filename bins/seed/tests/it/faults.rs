@@ -109,6 +109,21 @@ const CONFIG: &[Row] = &[
         ":2: files[0].path: \"a/\" names a directory, and only `copy` and `archive` make one",
     ),
     (
+        "two checks in one item",
+        "files: [{path: a, inline: a, check: {schema: /s, run: [x]}}]\n",
+        64,
+        ":2: files[0].check.run: stands beside `schema`, and an item is one check\n\
+         hint: give each its own item, with its own `-`",
+    ),
+    (
+        "a check of nothing, beside another fault",
+        "files: [{path: '', inline: a, check: {run: []}}]\n",
+        64,
+        ":2: files[0].check: names no check\n\
+         hint: write `{schema: /schemas/app.json}` or `{run: [program, \"{}\"]}`\n\
+         podkit-seed: @/seed.yaml:2: files[0].path: the path is empty",
+    ),
+    (
         "no source",
         "files: [{path: a}]\n",
         64,
