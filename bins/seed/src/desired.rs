@@ -29,15 +29,27 @@ const ATTEMPTS: usize = 5;
 
 /// All that entries are made with, beside their own lines of the config.
 pub(crate) struct Workshop<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) before: &'a Before,
-    pub(crate) spooler: &'a Spooler,
-    /// What is to be remembered of archives.
-    pub(crate) notes: &'a Notes,
-    pub(crate) limits: &'a Limits,
+    config: &'a Config,
+    before: &'a Before,
+    spooler: Spooler,
+    limits: &'a Limits,
     /// Where it is noted what was read.
-    pub(crate) inputs: &'a Inputs,
-    pub(crate) secrets: &'a Arc<Secrets>,
+    inputs: &'a Inputs,
+    /// What is to be remembered of archives.
+    pub(crate) notes: Notes,
+    pub(crate) secrets: Arc<Secrets>,
+}
+
+impl<'a> Workshop<'a> {
+    pub(crate) fn new(
+        config: &'a Config,
+        before: &'a Before,
+        spooler: Spooler,
+        limits: &'a Limits,
+        inputs: &'a Inputs,
+    ) -> Self {
+        Self { config, before, spooler, limits, inputs, notes: Notes::default(), secrets: Arc::default() }
+    }
 }
 
 /// Reads and renders all files of the config.
@@ -67,7 +79,7 @@ fn build_once(
     downloads: &Downloads<'_>,
     sources: &Arc<Sources>,
 ) -> Result<Tree, Error> {
-    let Workshop { config, secrets, .. } = *workshop;
+    let Workshop { config, secrets, .. } = workshop;
     let (values, env) = (values::load(&config.values, sources)?, environment::variables());
     secrets.add_named(&config.secrets, &values, &env)?;
     let renderer = Renderer::new(values, env.clone(), config.templates.clone(), sources, secrets);
@@ -126,12 +138,12 @@ impl Bench<'_> {
             }
             Source::Envsubst(envsubst) => self.made(self.substituted(spec, envsubst)?),
             Source::Env(file) => {
-                self.made(env_file::write(&spec.path, file, &self.env, self.sources, self.workshop.secrets)?)
+                self.made(env_file::write(&spec.path, file, &self.env, self.sources, &self.workshop.secrets)?)
             }
             Source::Url(remote) => self.downloads.file(spec, remote, DEFAULT_MODE)?,
             Source::Archive(archive) => return self.unpacked(spec, archive),
             Source::Copy(from) if self.sources.kind(from)? == InputKind::Directory => {
-                let tree = self.sources.directory(from, &spec.path, self.workshop.spooler)?;
+                let tree = self.sources.directory(from, &spec.path, &self.workshop.spooler)?;
                 if tree.is_empty() {
                     tracing::warn!(path = %spec.path, from = ?from, "the directory to copy holds no file");
                 }
@@ -141,7 +153,7 @@ impl Bench<'_> {
                 let why = format!("it names a directory, and {from:?} is a file");
                 return Err(Error::Place { path: format!("{}/", spec.path), why });
             }
-            Source::Copy(from) => self.sources.file(from, self.workshop.spooler)?,
+            Source::Copy(from) => self.sources.file(from, &self.workshop.spooler)?,
         };
         Ok(BTreeMap::from([(spec.path.clone(), content)]))
     }

@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::path::RelPath;
 use crate::plan::{Change, Plan};
 use crate::secrets::Secrets;
-use crate::state::{Key, Notes};
+use crate::state::Key;
 use crate::target::{self, Target};
 
 /// Prints the diff of all files.
@@ -54,17 +54,8 @@ fn compare(config: &Config, path: &Path, limits: &Limits) -> Result<(Plan, Strin
     target::check(path)?;
     let target = Target::look(path)?;
     let before = target.as_ref().map(Before::look).transpose()?.unwrap_or_default();
-    let (spooler, notes, inputs) = (spooler(), Notes::default(), Inputs::default());
-    let secrets = Arc::new(Secrets::default());
-    let workshop = Workshop {
-        config,
-        before: &before,
-        spooler: &spooler,
-        notes: &notes,
-        limits,
-        inputs: &inputs,
-        secrets: &secrets,
-    };
+    let inputs = Inputs::default();
+    let workshop = Workshop::new(config, &before, spooler(), limits, &inputs);
     let wanted = desired::build(&workshop)?;
     let plan = match &target {
         Some(target) => target.plan(&wanted, &before, config.layout)?,
@@ -74,7 +65,7 @@ fn compare(config: &Config, path: &Path, limits: &Limits) -> Result<(Plan, Strin
     for (path, (change, _)) in &plan.files {
         if *change != Change::Unchanged {
             limits.check(|| format!("before \"{path}\" was compared"))?;
-            text.push_str(&compare_file(path, &before, &wanted, &secrets)?);
+            text.push_str(&compare_file(path, &before, &wanted, &workshop.secrets)?);
         }
     }
     Ok((plan, text))

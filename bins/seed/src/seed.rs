@@ -16,8 +16,6 @@ use crate::inputs::Inputs;
 use crate::limits::Limits;
 use crate::path::RelPath;
 use crate::plan::Change;
-use crate::secrets::Secrets;
-use crate::state::Notes;
 use crate::target::{self, Target};
 use crate::{wait, write};
 
@@ -65,24 +63,15 @@ pub(crate) fn pass(
     let _ = podkit_lifecycle::raise_file_limit();
     let target = Target::open(target, limits)?;
     let before = Before::look(&target)?;
-    let (spooler, notes) = (Spooler::onto(Arc::clone(&target.dir)), Notes::default());
-    let secrets = Arc::new(Secrets::default());
-    let workshop = Workshop {
-        config,
-        before: &before,
-        spooler: &spooler,
-        notes: &notes,
-        limits,
-        inputs,
-        secrets: &secrets,
-    };
+    let spooler = Spooler::onto(Arc::clone(&target.dir));
+    let workshop = Workshop::new(config, &before, spooler, limits, inputs);
     let wanted = desired::build(&workshop)?;
     let plan = target.plan(&wanted, &before, config.layout)?;
     write::apply(&write::Job {
         target: &target,
         before: &before,
         wanted: &wanted,
-        notes: &notes,
+        notes: &workshop.notes,
         plan: &plan,
         layout: config.layout,
         durable: config.durable,
