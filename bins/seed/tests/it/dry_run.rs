@@ -1,6 +1,8 @@
 //! `--dry-run`: what would change is shown, and nothing is changed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::process::{Command, Stdio};
 
 use podkit_testkit::Finished;
 
@@ -135,25 +137,27 @@ fn a_fault_is_the_same_as_in_a_run() {
     dry(&sandbox, "files: [{path: a, inline: x}]\n").expect_exit(1).expect_stderr("is in the way");
 }
 
+/// What a dry run prints on a terminal.
+fn on_terminal(sandbox: &Sandbox, no_color: &str) -> String {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podkit-seed"));
+    command.arg("--config").arg(sandbox.path("seed.yaml")).arg("--dry-run").env("NO_COLOR", no_color);
+    let mut child = command.stdout(terminal.slave).stderr(Stdio::null()).spawn().unwrap();
+    // With it goes our own end of the terminal.
+    drop(command);
+    let mut printed = Vec::new();
+    // Reading ends with an error once nobody has the other end open any more.
+    let _ = File::from(terminal.master).read_to_end(&mut printed);
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    String::from_utf8(printed).unwrap()
+}
+
 #[test]
 fn colours_are_for_terminals() {
     let sandbox = Sandbox::new();
     sandbox.config("files: [{path: a, inline: x}]\n");
-    // `script` gives a terminal; where it is missing there is no way to show one.
-    let command = format!(
-        "{} --config {} --dry-run --log-format json",
-        env!("CARGO_BIN_EXE_podkit-seed"),
-        sandbox.path("seed.yaml").display()
-    );
-    let on_terminal = |setup: &str| {
-        podkit_testkit::program("/usr/bin/script")
-            .args(["-qec", &format!("{setup} {command}"), "/dev/null"])
-            .finish()
-    };
-    if !std::path::Path::new("/usr/bin/script").exists() {
-        return;
-    }
-    assert!(on_terminal("").stdout.contains("\x1b[32m+x\x1b[0m"));
-    assert!(!on_terminal("NO_COLOR=1").stdout.contains('\x1b'));
+    assert!(on_terminal(&sandbox, "").contains("\x1b[32m+x\x1b[0m"));
+    let plain = on_terminal(&sandbox, "1");
+    assert!(plain.contains("+x") && !plain.contains('\x1b'), "{plain:?}");
     assert!(!sandbox.seed().arg("--dry-run").expect_exit(2).stdout.contains('\x1b'));
 }
