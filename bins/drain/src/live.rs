@@ -28,8 +28,8 @@ const MOST: usize = 40;
 /// # Errors
 /// A flag that is no duration, nothing to look at, or standard output that takes no more.
 pub(crate) fn show(config: &Config, flags: &VerbFlags) -> Result<Exit, Failure> {
-    let bad = |error: podkit_cli::Invalid| Failure::new(Exit::Usage, format!("--for: {error}"));
-    let length = flags.get("for").map(units::duration).transpose().map_err(bad)?;
+    let length = flags.get("for").map(units::duration).transpose();
+    let length = length.map_err(|what| Failure::of_flag("--for", what))?;
     let end = length.map(Deadline::after);
     let failed = |error: io::Error| Failure::new(Exit::Failed, chain(&error));
     let signals = Signals::install().map_err(failed)?;

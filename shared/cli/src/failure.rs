@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::command::Tool;
-use crate::fault::Fault;
+use crate::fault::{Fault, Invalid};
 
 /// How a binary ended; the same codes for all four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,13 @@ impl Failure {
     /// The messages, one for each fault, without hints.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(|(message, _)| message.as_str())
+    }
+
+    /// What is wrong with the value of a flag that has no config key: `--for`.
+    #[must_use]
+    pub fn of_flag(flag: &str, what: Invalid) -> Self {
+        let lines = vec![(format!("{flag}: {what}"), what.hint)];
+        Self { exit: Exit::Usage, lines, ends_container: true }
     }
 
     pub(crate) fn faults(faults: Vec<Fault>) -> Self {

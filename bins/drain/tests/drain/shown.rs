@@ -182,5 +182,7 @@ fn the_live_view_ends_by_itself_when_told_so() {
     let finished = finished.expect_exit(0);
     assert_eq!(finished.stdout.matches("after ").count(), 2, "{}", finished.stdout);
     assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{took:?}");
-    drain(&["watch", "--for", "9"]).expect_exit(64).expect_stderr("--for: \"9\" has no unit");
+    drain(&["watch", "--for", "9"])
+        .expect_exit(64)
+        .expect_stderr("--for: \"9\" has no unit\nhint: write a duration like");
 }
