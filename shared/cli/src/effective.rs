@@ -10,26 +10,36 @@ pub trait Effective {
 
 /// A URL, or what was meant to be one, without its secrets: `http://user:***@host/path?token=***`.
 ///
-/// A password, a user without one (a token), and each value of the query are masked. Rather too much than too little:
-/// all before the last `@` counts as user and password, whatever stands between.
+/// A password, a user without one (a token), each value of the query and all that stands there without a name are
+/// masked, and the fragment. Rather too much than too little: all before the last `@` counts as user and password,
+/// whatever stands between.
 #[must_use]
 pub fn mask_url(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
-    let (place, query) = match rest.rsplit_once('@') {
-        Some((who, rest)) => {
-            let who = who.split_once(':').map_or_else(|| "***".to_owned(), |(user, _)| format!("{user}:***"));
-            let (host, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
-            (format!("{who}@{host}"), query)
-        }
-        None => {
-            let (place, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
-            (place.to_owned(), query)
-        }
+    let (who, rest) = match rest.rsplit_once('@') {
+        Some((who, rest)) => match who.split_once(':') {
+            Some((user, _)) => (format!("{user}:***@"), rest),
+            None => ("***@".to_owned(), rest),
+        },
+        None => (String::new(), rest),
     };
-    let mask =
-        |pair: &str| pair.split_once('=').map_or_else(|| pair.to_owned(), |(name, _)| format!("{name}=***"));
-    let query: Vec<String> = query.split('&').map(mask).collect();
-    format!("{scheme}{place}{}", query.join("&"))
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (place, query) = match rest.split_once('?') {
+        Some((place, query)) => (place, query.split('&').map(mask_pair).collect::<Vec<_>>().join("&")),
+        None => (rest, String::new()),
+    };
+    let mark = if rest.len() > place.len() { "?" } else { "" };
+    let fragment = if fragment.is_empty() { "" } else { "#***" };
+    format!("{scheme}{who}{place}{mark}{query}{fragment}")
+}
+
+/// A part of a query: its name stays, if it has one.
+fn mask_pair(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None if pair.is_empty() => String::new(),
+        None => "***".to_owned(),
+    }
 }
 
 /// Block-style YAML; strings are quoted unless they are plainly words.
@@ -132,7 +142,7 @@ mod tests {
 
     #[test]
     fn passwords_in_urls_are_masked() {
-        assert_eq!(mask_url("https://u:p@es:9200/x?y"), "https://u:***@es:9200/x?y");
+        assert_eq!(mask_url("https://u:p@es:9200/x?y=z"), "https://u:***@es:9200/x?y=***");
         for (url, shown) in [
             ("https://token@es/x", "https://***@es/x"),
             ("http://es:9200/a", "http://es:9200/a"),
@@ -140,7 +150,13 @@ mod tests {
             ("u:p@es:80/", "u:***@es:80/"),
             ("http://u:pa/ss?w@rd@es/", "http://u:***@es/"),
             ("loki+http://u:p@es", "loki+http://u:***@es"),
-            ("http://es/x?token=a&b&c=d", "http://es/x?token=***&b&c=***"),
+            ("http://es/x?token=a&b&c=d", "http://es/x?token=***&***&c=***"),
+            ("http://es/x?token", "http://es/x?***"),
+            ("http://es/x?token#a=b", "http://es/x?***#***"),
+            ("http://u:p@es/x?token", "http://u:***@es/x?***"),
+            ("http://es/x?", "http://es/x?"),
+            ("http://es/x#token", "http://es/x#***"),
+            ("http://es?token", "http://es?***"),
         ] {
             assert_eq!(mask_url(url), shown);
         }

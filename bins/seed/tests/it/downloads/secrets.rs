@@ -72,6 +72,37 @@ fn no_secret_of_a_url_is_shown() {
 }
 
 #[test]
+fn a_token_without_a_name_is_not_shown() {
+    let sandbox = Sandbox::new();
+    sandbox.run("files: [{path: got, inline: before}]\n");
+    let server = Server::start(|number, request| {
+        assert_eq!(request.path, "/x?s3cret");
+        match number % 2 {
+            0 => Answer::status("500 Internal Server Error"),
+            _ => Answer::redirect("ftp://files/x?s3cret"),
+        }
+    });
+    let (url, shown) = (server.url("/x?s3cret"), server.url("/x?***"));
+    let yaml = format!(
+        "{}wait: [{{command: ['true', '{url}']}}]\non_change: {{http: 'POST {url}'}}\n",
+        download(&url, "unverified: true")
+    );
+    sandbox.config(&yaml);
+    let fault =
+        format!("cannot download {shown}: it is redirected to ftp://files/x?***, which is no HTTP URL\n");
+    let run = sandbox.seed().args(["--log-level", "trace"]).expect_exit(1).expect_stderr(&fault);
+    let dry = sandbox.seed().arg("--dry-run").expect_exit(1).expect_stderr(&fault);
+    let check = sandbox.seed().arg("check").expect_exit(0).expect_stdout(&format!("url: \"{shown}\""));
+    sandbox.config(&yaml.replace("http://", "htp://"));
+    let bad = sandbox.seed().arg("check").expect_exit(64).expect_stderr("?***");
+    for finished in [&run, &dry, &check, &bad] {
+        for text in [&finished.stderr, &finished.stdout] {
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_secret_that_is_not_there_is_named() {
     let sandbox = Sandbox::new();
     let server = Server::start(|_, _| Answer::ok("x"));
