@@ -79,8 +79,8 @@ pub(crate) async fn run(config: &Path) -> Result<(), Error> {
 
 async fn serve(config: Config, term: impl Future<Output = ()>) -> Result<(), Error> {
     tokio::pin!(term);
-    let journal = Journal::create(&config.log, config.rotate_at)
-        .map_err(Error::io(format!("create the log {:?}", config.log)))?;
+    let journal = Journal::open(&config.log, config.rotate_at)
+        .map_err(Error::io(format!("open the log {:?}", config.log)))?;
     let listener =
         TcpListener::bind(config.listen).await.map_err(Error::io(format!("listen on {}", config.listen)))?;
     let app = Arc::new(App { journal: Mutex::new(journal), database: config.database });

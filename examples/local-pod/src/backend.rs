@@ -50,8 +50,13 @@ pub(crate) struct Backend {
 impl Backend {
     /// Starts on a port of the system's choice.
     pub(crate) async fn open() -> Result<Self, Error> {
-        let listener =
-            TcpListener::bind(("127.0.0.1", 0)).await.map_err(Error::io("open the log backend"))?;
+        Self::open_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Starts at `address`.
+    pub(crate) async fn open_at(address: SocketAddr) -> Result<Self, Error> {
+        let doing = format!("open the log backend on {address}");
+        let listener = TcpListener::bind(address).await.map_err(Error::io(doing))?;
         let address = listener.local_addr().map_err(Error::io("open the log backend"))?;
         let backend = Self { stored: Arc::default(), batch: Arc::default(), address };
         let accepting = backend.clone();

@@ -19,6 +19,8 @@ pub(crate) enum Error {
     NotUp { process: &'static str, probe: String, limit: Duration },
     #[error("{path:?} is no config for the app: {reason}")]
     AppConfig { path: std::path::PathBuf, reason: String },
+    #[error("{0}")]
+    Outside(String),
     #[error("interrupted")]
     Interrupted,
 }

@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::json;
 
+use crate::sequence;
+
 /// A log that numbers its lines.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -23,9 +25,22 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens a new log at `path`, rotated once it holds `rotate_at` bytes.
-    pub(crate) fn create(path: &Path, rotate_at: u64) -> io::Result<Self> {
-        Ok(Self { path: path.into(), file: append(path)?, size: 0, rotate_at, rotated: 0, last: 0 })
+    /// Opens the log at `path`, rotated once it holds `rotate_at` bytes. Where the app had a life before this one, its
+    /// numbers go on; its last file is rotated, since the last line has no end.
+    pub(crate) fn open(path: &Path, rotate_at: u64) -> io::Result<Self> {
+        let mut journal =
+            Self { path: path.into(), file: append(path)?, size: 0, rotate_at, rotated: 0, last: 0 };
+        while journal.numbered(journal.rotated + 1).exists() {
+            journal.rotated += 1;
+        }
+        for number in 0..=journal.rotated {
+            let text = fs::read_to_string(journal.numbered(number))?;
+            journal.last = text.lines().filter_map(sequence::of_line).fold(journal.last, u64::max);
+        }
+        if journal.file.metadata()?.len() > 0 {
+            journal.rotate()?;
+        }
+        Ok(journal)
     }
 
     /// Writes one line, rotating first where the file is full.
@@ -64,7 +79,11 @@ impl Journal {
         Ok(())
     }
 
+    /// The newest is number 0.
     fn numbered(&self, number: u32) -> PathBuf {
+        if number == 0 {
+            return self.path.clone();
+        }
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{number}"));
         name.into()
@@ -78,13 +97,12 @@ fn append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence;
 
     #[test]
     fn rotation_moves_the_older_files_up_and_keeps_every_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
-        let mut journal = Journal::create(&path, 64).unwrap();
+        let mut journal = Journal::open(&path, 64).unwrap();
         for _ in 0..9 {
             journal.line("GET /hello 200").unwrap();
         }
@@ -96,5 +114,26 @@ mod tests {
         let all = ["app.log.4", "app.log.3", "app.log.2", "app.log.1", "app.log"].map(read).concat();
         let numbers: Vec<_> = all.lines().filter_map(sequence::of_line).collect();
         assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_second_life_goes_on_with_the_numbers_in_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        for life in 1..=3 {
+            let mut journal = Journal::open(&path, 64).unwrap();
+            for _ in 0..4 {
+                journal.line("GET /hello 200").unwrap();
+            }
+            journal.last_words("bye").unwrap();
+            assert_eq!(journal.last, life * 5);
+        }
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&dir).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            numbers.extend(text.lines().filter_map(sequence::of_line));
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
     }
 }

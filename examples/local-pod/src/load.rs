@@ -59,6 +59,17 @@ impl Counts {
         self.failed.values().sum()
     }
 
+    /// Adds what another load has counted.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.on_kept += other.on_kept;
+        self.sent_away += other.sent_away;
+        self.took.extend(other.took);
+        for (reason, count) in other.failed {
+            *self.failed.entry(reason).or_default() += count;
+        }
+    }
+
     /// The time within which `percent` of the good answers came.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let mut took = self.took.clone();

@@ -22,6 +22,7 @@ mod load;
 #[cfg(test)]
 mod manifests;
 mod options;
+mod outside;
 mod pod;
 mod probe;
 #[cfg(test)]
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(Error::io("start the runtime")).and_then(|runtime| match command {
         Command::App { config } => runtime.block_on(app::run(&config)).map(|()| Exit::Done),
+        Command::Outside(options) => runtime.block_on(outside::run(options)),
         Command::Pod(options) => runtime.block_on(demo(&options)),
     });
     match outcome {

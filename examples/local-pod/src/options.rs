@@ -3,9 +3,11 @@
 //! Owns the bounds of each number. It never looks at the machine: whether the kept directory can be used
 //! is for `volumes` to say.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, builder::PathBufValueParser, error::ErrorKind, value_parser};
+
+use crate::outside;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     Pod(Options),
     /// The pod's app, started by the demo from this same file.
     App { config: PathBuf },
+    /// What is outside of a pod that somebody else runs.
+    Outside(outside::Options),
 }
 
 /// How the demo runs.
@@ -57,6 +61,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         let config = app.get_one::<PathBuf>("config").cloned().unwrap_or_default();
         return Ok(Command::App { config });
     }
+    if let Some(("outside", outside)) = matches.subcommand() {
+        return Ok(Command::Outside(outside_options(outside)));
+    }
     let seconds = matches.get_one::<u64>("seconds").copied().unwrap_or(DEFAULT_SECONDS);
     Ok(Command::Pod(Options {
         seconds: Duration::from_secs(seconds),
@@ -64,6 +71,17 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         keep: matches.get_one::<PathBuf>("keep").cloned(),
         chaos: matches.get_flag("chaos"),
     }))
+}
+
+fn outside_options(matches: &clap::ArgMatches) -> outside::Options {
+    let address = |name| *matches.get_one::<SocketAddr>(name).expect("the grammar requires it");
+    outside::Options {
+        target: address("target"),
+        database: address("database"),
+        backend: address("backend"),
+        pod: matches.get_one::<PathBuf>("pod").cloned().unwrap_or_default(),
+        rate: matches.get_one::<u32>("rate").copied().unwrap_or(DEFAULT_RATE),
+    }
 }
 
 /// Long enough for a few log rotations, short enough for the whole life to stay under 15 seconds.
@@ -86,11 +104,7 @@ fn grammar() -> clap::Command {
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..=600))
                 .help("How long the load runs before the termination starts [default: 6]"),
-            Arg::new("rate")
-                .long("rate")
-                .value_name("N")
-                .value_parser(value_parser!(u32).range(1..=5000))
-                .help("Requests per second [default: 200]"),
+            rate(),
             Arg::new("keep")
                 .long("keep")
                 .value_name("DIR")
@@ -107,6 +121,34 @@ fn grammar() -> clap::Command {
                 .about("The pod's app")
                 .arg(Arg::new("config").long("config").required(true).value_parser(PathBufValueParser::new())),
         )
+        .subcommand(
+            clap::Command::new("outside")
+                .hide(true)
+                .about("The clients, the database and the log backend of a pod that somebody else runs")
+                .args(["target", "database", "backend"].map(|name| {
+                    Arg::new(name)
+                        .long(name)
+                        .value_name("ADDRESS")
+                        .required(true)
+                        .value_parser(value_parser!(SocketAddr))
+                }))
+                .arg(
+                    Arg::new("pod")
+                        .long("pod")
+                        .value_name("DIR")
+                        .required(true)
+                        .value_parser(PathBufValueParser::new()),
+                )
+                .arg(rate()),
+        )
+}
+
+fn rate() -> Arg {
+    Arg::new("rate")
+        .long("rate")
+        .value_name("N")
+        .value_parser(value_parser!(u32).range(1..=5000))
+        .help("Requests per second [default: 200]")
 }
 
 fn refusal(error: clap::Error) -> Refusal {
@@ -146,6 +188,22 @@ mod tests {
         };
         let got = parsed(&["--seconds", "2", "--rate=50", "--keep", "/tmp/pod", "--chaos"]).unwrap();
         assert_eq!(got, Command::Pod(expected));
+    }
+
+    #[test]
+    fn the_outside_is_told_where_the_pod_is() {
+        let args = "outside --target 127.0.0.1:1 --database 0.0.0.0:2 --backend 0.0.0.0:3 --pod /p --rate 9";
+        let address = |text: &str| text.parse().unwrap();
+        let expected = outside::Options {
+            target: address("127.0.0.1:1"),
+            database: address("0.0.0.0:2"),
+            backend: address("0.0.0.0:3"),
+            pod: "/p".into(),
+            rate: 9,
+        };
+        let words: Vec<_> = args.split(' ').collect();
+        assert_eq!(parsed(&words).unwrap(), Command::Outside(expected));
+        assert!(parsed(&words[..7]).is_err(), "no --pod");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Report {
         for (phase, took) in &self.life.phases {
             table.row(&format!("phase {phase}"), seconds(*took), "");
         }
-        table.row("in all", seconds(self.total), "since the build");
+        table.row("in all", seconds(self.total), "from first to last");
         table.gap();
         for (process, end) in &self.life.ends {
             let kills = if *process == "ship" { self.kills() } else { String::new() };

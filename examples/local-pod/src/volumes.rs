@@ -50,6 +50,11 @@ impl Volumes {
         Ok(volumes)
     }
 
+    /// Those of a pod that somebody else runs, laid out in the same way. Nothing is made.
+    pub(crate) fn of(dir: &Path) -> Self {
+        Self { root: dir.into(), temporary: None }
+    }
+
     /// Whether the files are still there afterwards.
     pub(crate) fn is_kept(&self) -> bool {
         self.temporary.is_none()
