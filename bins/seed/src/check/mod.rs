@@ -13,6 +13,8 @@ mod schema;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use podkit_cli::units::show_size;
 
 use crate::config::{Check, Format};
@@ -58,7 +60,7 @@ pub(crate) fn run(
 enum Ready<'a> {
     Format(Format),
     Schema(Schema),
-    Program(&'a [String]),
+    Program(&'a [String], Duration),
 }
 
 /// Why a file does not pass.
@@ -79,7 +81,7 @@ impl<'a> Ready<'a> {
         Ok(match check {
             Check::Format(format) => Self::Format(*format),
             Check::Schema(path) => Self::Schema(Schema::load(path, sources)?),
-            Check::Run(command) => Self::Program(command),
+            Check::Run { command, timeout } => Self::Program(command, *timeout),
         })
     }
 
@@ -93,7 +95,7 @@ impl<'a> Ready<'a> {
             Self::Schema(schema) => {
                 schema.check(&small_enough(content, MAX_TREE)?, content.is_secret)?;
             }
-            Self::Program(command) => program::run(command, path, content, limits)?,
+            Self::Program(command, timeout) => program::run(command, *timeout, path, content, limits)?,
         }
         Ok(())
     }

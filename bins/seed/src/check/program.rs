@@ -26,15 +26,13 @@ use crate::limits::Limits;
 use crate::path::RelPath;
 use crate::program::{self, Ended};
 
-/// For one file. Long for a look at a config, short for a deadline of two minutes.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Runs the program. What it says is only told of a file that is not secret.
 ///
 /// # Errors
 /// It cannot be run, does not end with 0 or not in time, or the run is over.
 pub(super) fn run(
     command: &[String],
+    timeout: Duration,
     path: &RelPath,
     content: &Content,
     limits: &Limits,
@@ -52,7 +50,7 @@ pub(super) fn run(
     let mut command = Command::new(name);
     command.args(args.iter().map(|arg| arg.replace("{}", &shown)));
     let is_over = || limits.signals().received().is_some();
-    let by = limits.deadline().within(TIMEOUT);
+    let by = limits.deadline().within(timeout);
     let said = |said: Option<String>| match said {
         Some(_) if content.is_secret => ", and what it says is not shown, for the file is secret".to_owned(),
         Some(said) => format!(": {}", cut(&said)),
@@ -67,7 +65,7 @@ pub(super) fn run(
         Err(error) => Err(format!("cannot run {name:?}: {}", chain(&error)).into()),
         Ok(Ended::Killed { .. }) if is_over() || limits.deadline().expired() => Err(Failed::Ended),
         Ok(Ended::Killed { said: last }) => {
-            let timeout = show_duration(TIMEOUT);
+            let timeout = show_duration(timeout);
             Err(format!("{name:?} did not end within {timeout}{}", said(last)).into())
         }
         Ok(Ended::Itself { status, .. }) if status.success() => {

@@ -1,11 +1,15 @@
 //! `check`: what a file must be before any of them is visible.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use podkit_cli::{Invalid, Section, units};
 use serde_json::{Value, json};
 
 use super::name_of;
+
+/// For one program and one file. Long for a look at a config, short for a deadline of two minutes.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const FORMATS: &[(&str, Format)] = &[
     ("yaml", Format::Yaml),
@@ -24,8 +28,11 @@ pub(crate) enum Check {
     Format(Format),
     /// YAML or JSON that a JSON Schema accepts.
     Schema(PathBuf),
-    /// A program that ends with 0; `{}` in its arguments stands for the file.
-    Run(Vec<String>),
+    /// A program that ends with 0 in time; `{}` in its arguments stands for the file.
+    Run {
+        command: Vec<String>,
+        timeout: Duration,
+    },
 }
 
 /// What a text can be parsed as.
@@ -49,17 +56,22 @@ impl Check {
         file.items("check", format, |section| {
             let faults = section.fault_count();
             let schema = section.value("schema", units::path).map(Self::Schema);
-            let run = section.list("run", units::text);
+            let command = section.list("run", units::text);
+            let timeout = section.value_or("timeout", units::positive_duration, DEFAULT_TIMEOUT);
             if section.has("schema") && section.has("run") {
                 let what = Invalid::new("stands beside `schema`, and an item is one check");
                 section.fault("run", what.hint("give each its own item, with its own `-`"));
-            } else if schema.is_none() && run.is_empty() && section.fault_count() == faults {
+            } else if schema.is_none() && command.is_empty() && section.fault_count() == faults {
                 section.fault_here(
                     Invalid::new("names no check")
                         .hint("write `{schema: /schemas/app.json}` or `{run: [program, \"{}\"]}`"),
                 );
             }
-            schema.or_else(|| (!run.is_empty()).then_some(Self::Run(run)))
+            if section.has("timeout") && section.has("schema") {
+                let what = Invalid::new("stands beside `schema`, and is for a program");
+                section.fault("timeout", what.hint("leave it out, or write `{run: [program, \"{}\"]}`"));
+            }
+            schema.or_else(|| (!command.is_empty()).then_some(Self::Run { command, timeout }))
         })
     }
 
@@ -69,7 +81,7 @@ impl Check {
             Self::Format(format) => name_of(FORMATS, format).to_owned(),
             Self::Schema(path) => format!("schema {}", path.display()),
             // Without its arguments: variables are expanded in them.
-            Self::Run(command) => format!("run {}", command.first().map_or("", String::as_str)),
+            Self::Run { command, .. } => format!("run {}", command.first().map_or("", String::as_str)),
         }
     }
 
@@ -77,7 +89,9 @@ impl Check {
         match self {
             Self::Format(format) => json!(name_of(FORMATS, format)),
             Self::Schema(path) => json!({ "schema": path }),
-            Self::Run(command) => json!({ "run": command }),
+            Self::Run { command, timeout } => {
+                json!({ "run": command, "timeout": units::show_duration(*timeout) })
+            }
         }
     }
 }

@@ -102,14 +102,65 @@ fn a_program_needs_no_writable_disk() {
         .expect_stderr("\"grep\" ended with exit code 1\n");
 }
 
+/// The process whose number stands in the file `pid` of the sandbox ends.
+fn expect_gone(sandbox: &Sandbox) {
+    let pid = fs::read_to_string(sandbox.path("pid")).unwrap();
+    let command_line = || fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+    podkit_testkit::eventually("the sleeper is gone", || command_line().is_empty().then_some(()));
+}
+
+#[test]
+fn a_program_that_hangs_is_ended_with_all_that_it_started_and_named() {
+    let sandbox = Sandbox::new();
+    sandbox.run("files: [{path: a, inline: old}]\n");
+    let before = sandbox.picture();
+    // The sleeper would outlive a shell that is ended alone.
+    let script = "sleep 600 & echo $! > @/pid; echo looking; wait";
+    sandbox.config(&format!(
+        "files: [{{path: a, inline: x, check: {{run: [sh, -c, '{script}'], timeout: 2s}}}}]\n"
+    ));
+    sandbox.seed().expect_exit(1).expect_stderr(
+        "podkit-seed: \"a\" does not pass the check `run sh`: \"sh\" did not end within 2s: looking\n",
+    );
+    expect_gone(&sandbox);
+    assert_eq!(sandbox.picture(), before);
+    let temporary = fs::read_dir(sandbox.path("")).unwrap().count();
+    assert_eq!(temporary, 3, "only the config, the pid and the target are there");
+}
+
+#[test]
+fn the_time_of_a_program_is_shown_and_is_for_a_program_only() {
+    let sandbox = Sandbox::new();
+    let run = "{run: [sh, -c, 'exit 0']}";
+    sandbox.config(&format!(
+        "files: [{{path: a, inline: x, check: [{run}, {{run: ['true'], timeout: 1m}}]}}]\n"
+    ));
+    let shown = sandbox.seed().arg("check").expect_exit(0);
+    let shown = shown
+        .expect_stdout("          - \"exit 0\"\n        timeout: 30s\n")
+        .expect_stdout("          - \"true\"\n        timeout: 1m\n");
+    sandbox.write("seed.yaml", &shown.stdout);
+    let again = sandbox.seed().arg("check").expect_exit(0);
+    assert_eq!(again.stdout, shown.stdout.replace("(1 bytes)", "(9 bytes)"), "all of it is read back");
+    for (check, fault) in [
+        (
+            "{schema: /s.json, timeout: 1s}",
+            "check[0].timeout: stands beside `schema`, and is for a program\n",
+        ),
+        ("{timeout: 1s}", "check[0]: names no check\n"),
+        ("{run: ['true'], timeout: 0s}", "check[0].timeout: \"0s\" must be longer than zero\n"),
+    ] {
+        sandbox.config(&format!("files: [{{path: a, inline: x, check: [{check}]}}]\n"));
+        sandbox.seed().expect_exit(64).expect_stderr(fault);
+    }
+}
+
 #[test]
 fn the_runs_deadline_ends_a_program_and_all_that_it_started() {
     let sandbox = Sandbox::new();
     sandbox.config("deadline: 500ms\nfiles: [{path: a, inline: x, check: {run: [sh, -c, 'sleep 600 & echo $! > @/pid; wait']}}]\n");
     sandbox.seed().expect_exit(75).expect_stderr("the deadline of 500ms passed while \"a\" was checked\n");
-    let pid = fs::read_to_string(sandbox.path("pid")).unwrap();
-    let command_line = || fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
-    podkit_testkit::eventually("the sleeper is gone", || command_line().is_empty().then_some(()));
+    expect_gone(&sandbox);
 }
 
 #[test]
