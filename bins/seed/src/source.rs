@@ -11,6 +11,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use podkit_cli::read_whole_of;
+
 use crate::content::{Content, Spooler, Tree};
 use crate::error::Error;
 use crate::generation::DATA;
@@ -19,9 +21,6 @@ use crate::path::RelPath;
 
 /// Deeper than any volume of config; more means a directory that contains itself through a mount.
 const MAX_DEPTH: usize = 64;
-
-/// A template or a value that is larger is the wrong file, and would be held in memory more than once.
-const MAX_TEXT: u64 = 16 << 20;
 
 /// Files are copied in pieces of this size.
 const PIECE: usize = 64 << 10;
@@ -58,11 +57,9 @@ impl Sources {
 
     /// A text file.
     pub(crate) fn text(&self, path: &Path) -> Result<String, Error> {
-        if fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_TEXT) {
-            let why = format!("as a text it may have {} MiB, and it has more", MAX_TEXT >> 20);
-            return Err(Error::Input { path: path.to_owned(), why });
-        }
-        let bytes = self.bytes(path)?;
+        let (file, metadata) = self.open(path)?;
+        let bytes = read_whole_of(file, metadata.len())
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
@@ -88,13 +85,6 @@ impl Sources {
                 source,
             })?;
         }
-    }
-
-    fn bytes(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let (mut file, metadata) = self.open(path)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-        file.read_to_end(&mut bytes).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Ok(bytes)
     }
 
     fn open(&self, path: &Path) -> Result<(File, Metadata), Error> {

@@ -1,8 +1,10 @@
 //! The `values` files: YAML or JSON, merged deeply, later over earlier. Nothing is expanded in them: they are data.
+//! All of them are held in memory, and so bounded: each, and together.
 
 use std::path::PathBuf;
 
-use podkit_cli::parse_yaml;
+use podkit_cli::units::show_size;
+use podkit_cli::{MAX_WHOLE, parse_yaml};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -14,9 +16,13 @@ use crate::source::Sources;
 /// A file that cannot be read or parsed, or that is no mapping.
 pub(crate) fn load(paths: &[PathBuf], sources: &Sources) -> Result<Value, Error> {
     let mut merged = Map::new();
+    let mut left = MAX_WHOLE;
     for path in paths {
         let text = sources.text(path)?;
         let unusable = |why: String| Error::Input { path: path.clone(), why };
+        left = left.checked_sub(text.len() as u64).ok_or_else(|| {
+            unusable(format!("with it, the values are larger than {} together", show_size(MAX_WHOLE)))
+        })?;
         match parse_yaml(&text).map_err(|what| unusable(what.to_string()))? {
             Value::Object(map) => merge(&mut merged, map),
             _ => return Err(unusable("values must be a mapping of names".to_owned())),

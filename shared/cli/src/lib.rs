@@ -24,6 +24,7 @@ mod logging;
 mod reload;
 mod section;
 mod settings;
+mod whole;
 mod yaml;
 
 pub mod units;
@@ -38,6 +39,7 @@ pub use fault::{Invalid, nearest};
 pub use flag::{Flag, VerbFlags};
 pub use reload::Reload;
 pub use section::{Item, Section};
+pub use whole::{MAX_WHOLE, read_whole, read_whole_of};
 pub use yaml::Malformed as MalformedYaml;
 
 use command::{Call, Parsed, Task};

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::section::Section;
 use crate::settings;
+use crate::whole::read_whole;
 
 /// How long new content must have stayed the same before it counts: `cp` and editors write a file in parts, and the
 /// first part of a YAML file is often a valid one. A `..data` swap waits this long for nothing, which nobody notices.
@@ -75,7 +76,7 @@ impl<C> Reload<C> {
         let path = self.call.config.as_ref()?;
         // A pipe can be read once: `--config <(…)`.
         let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
-        let content = if is_file { std::fs::read(path).ok() } else { None };
+        let content = if is_file { read_whole(path).ok() } else { None };
         let hash = content.as_deref().map(hash).filter(|hash| Some(*hash) != self.seen);
         match (hash, self.unsettled) {
             (Some(hash), Some((before, since))) if hash == before => {

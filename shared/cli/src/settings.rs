@@ -12,6 +12,7 @@ use crate::failure::{Exit, Failure, chain};
 use crate::fault::{Fault, Invalid, Place};
 use crate::flag::Given;
 use crate::section::Section;
+use crate::whole::read_whole;
 use crate::yaml::{self, Kind, Node};
 
 /// What all sections of one config share.
@@ -27,7 +28,7 @@ pub(crate) struct Context<'a> {
 /// What the config file of a call holds; `None` where the call names none.
 pub(crate) fn content(call: &Call) -> Result<Option<Vec<u8>>, Failure> {
     let Some(path) = &call.config else { return Ok(None) };
-    std::fs::read(path).map(Some).map_err(|error| unreadable(path, &chain(&error)))
+    read_whole(path).map(Some).map_err(|error| unreadable(path, &chain(&error)))
 }
 
 /// Reads the config of a call: the file's content, with variables expanded, below flags and environment.

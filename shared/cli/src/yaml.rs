@@ -52,6 +52,8 @@ impl Malformed {
 const MAX_DEPTH: usize = 64;
 /// Values after all aliases are expanded; stops an alias bomb ("billion laughs").
 const MAX_NODES: usize = 100_000;
+/// Bytes of text that anchors and aliases may repeat: a few values may be long ones.
+const MAX_REPEATED: usize = 16 << 20;
 
 impl Node {
     /// `key:` with nothing after it, `~` or `null`.
@@ -86,11 +88,16 @@ impl Node {
         }
     }
 
-    fn weight(&self) -> usize {
-        1 + match &self.kind {
-            Kind::Scalar { .. } => 0,
-            Kind::List(items) => items.iter().map(Self::weight).sum(),
-            Kind::Map(entries) => entries.iter().map(|e| e.value.weight()).sum(),
+    /// Values in it, and bytes of text.
+    fn weight(&self) -> (usize, usize) {
+        let sum = |(nodes, bytes): (usize, usize), (more, longer)| (nodes + more, bytes + longer);
+        match &self.kind {
+            Kind::Scalar { text, .. } => (1, text.len()),
+            Kind::List(items) => items.iter().map(Self::weight).fold((1, 0), sum),
+            Kind::Map(entries) => {
+                let pair = |entry: &Entry| sum((0, entry.key.len()), entry.value.weight());
+                entries.iter().map(pair).fold((1, 0), sum)
+            }
         }
     }
 }
@@ -144,7 +151,7 @@ fn read(text: &str, max_documents: usize) -> Result<Vec<Node>, Malformed> {
     let mut stack: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut roots: Vec<Node> = Vec::new();
-    let mut nodes = 0;
+    let (mut nodes, mut repeated) = (0, 0);
     for step in events(text) {
         let (event, span) = step.map_err(|error| Malformed::at(error.marker(), error.info()))?;
         let line = span.start.line();
@@ -178,9 +185,14 @@ fn read(text: &str, max_documents: usize) -> Result<Vec<Node>, Malformed> {
             _ => continue,
         };
         // An alias weighs as much as what it stands for; a finished collection was counted item by item.
-        nodes += if is_alias { node.weight() } else { 1 };
+        let (weight, bytes) = if is_alias || anchor > 0 { node.weight() } else { (1, 0) };
+        nodes += if is_alias { weight } else { 1 };
+        repeated += bytes;
         if nodes > MAX_NODES {
             return fail("too many values");
+        }
+        if repeated > MAX_REPEATED {
+            return fail("anchors and aliases repeat too much");
         }
         if anchor > 0 {
             anchors.insert(anchor, node.clone());
@@ -299,6 +311,12 @@ mod tests {
             bomb.push_str(&format!("a{i}: &a{i} [{items}]\n"));
         }
         assert_eq!(parse(&bomb).unwrap_err().message, "too many values");
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), ["*a"; 20].join(","));
+        assert_eq!(parse(&long).unwrap_err().message, "anchors and aliases repeat too much");
+        assert!(parse(&long.replacen("*a,", "", 10)).is_ok());
+        let nested: String = (0..40).map(|i| format!("{:indent$}- &a{i}\n", "", indent = i)).collect();
+        let nested = format!("{nested}{:40}- {}\n", "", "x".repeat(1 << 20));
+        assert_eq!(parse(&nested).unwrap_err().message, "anchors and aliases repeat too much");
         assert_eq!(parse(&("- ".repeat(100) + "x")).unwrap_err().message, "nested too deeply");
         assert_eq!(check(&("- ".repeat(100) + "x")).unwrap_err().message, "nested too deeply");
         assert_eq!(check(&"[".repeat(1 << 20)).unwrap_err().message, "recursion limit exceeded");

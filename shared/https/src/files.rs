@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use podkit_cli::chain;
+use podkit_cli::{chain, read_whole};
 
 /// Between looks: a rotated token is in force within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ impl Files {
     /// # Errors
     /// The path and reason of the first that cannot be read.
     pub(crate) fn read(paths: impl IntoIterator<Item = PathBuf>) -> Result<Self, (PathBuf, io::Error)> {
-        let read = |path: PathBuf| match std::fs::read(&path) {
+        let read = |path: PathBuf| match read_whole(&path) {
             Ok(content) => Ok((path, content)),
             Err(error) => Err((path, error)),
         };
@@ -46,7 +46,7 @@ impl Files {
         self.looked = Instant::now();
         let (mut changed, mut failed) = (false, None);
         for (path, content) in &mut self.files {
-            match std::fs::read(&*path) {
+            match read_whole(path) {
                 Ok(now) => {
                     changed |= now != *content;
                     *content = now;

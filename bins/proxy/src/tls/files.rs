@@ -79,7 +79,7 @@ impl Files {
     /// Reads them all, until no change fell in between.
     pub(super) fn read<'a>(paths: impl Iterator<Item = &'a PathBuf> + Clone) -> Result<Self, Fault> {
         let once = || -> Result<Vec<_>, Fault> {
-            let read = |path: &PathBuf| match std::fs::read(path) {
+            let read = |path: &PathBuf| match podkit_cli::read_whole(path) {
                 Ok(content) => Ok((path.clone(), content)),
                 Err(source) => Err(Fault::Read { path: path.clone(), source }),
             };

@@ -357,7 +357,8 @@ fn a_file_that_is_no_config_is_not_read_into_memory() {
     std::fs::File::create(&path).unwrap().set_len((16 << 20) + 1).unwrap();
     let (message, _) = bench.refused(&format!("{{{{ file({path:?}) }}}}"));
     assert!(
-        message.ends_with("cannot use \"@/large\": as a text it may have 16 MiB, and it has more"),
+        message
+            .ends_with("cannot read \"@/large\": it is larger than 16MiB, the most that is read of a file"),
         "{message}"
     );
 }

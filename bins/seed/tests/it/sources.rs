@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::kit::Sandbox;
+use crate::kit::{Sandbox, seed};
 
 #[test]
 fn a_template_is_rendered_from_values_environment_and_files() {
@@ -158,4 +158,50 @@ fn all_files_that_cannot_be_made_are_told_in_one_run() {
         .expect_stderr(
             "podkit-seed: cannot render \"a\" from its inline template line 1 column 4: `a1` is undefined (and 1 more: see the log)\n",
         );
+}
+
+#[test]
+fn an_input_that_is_too_large_to_be_one_is_not_read_into_memory() {
+    const MOST: u64 = 16 << 20;
+    let sandbox = Sandbox::new();
+    sandbox.run("files: [{path: got, inline: before}]\n");
+    let before = sandbox.picture();
+    sandbox.write("small.yaml", "a: 1\n");
+    sandbox.write("half.yaml", format!("b: {}\n", "x".repeat(9 << 20)));
+    for name in ["large.yaml", "large.env", "large.j2"] {
+        let path = sandbox.write(name, "");
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(MOST + 1).unwrap();
+    }
+    for (keys, file, why) in [
+        ("values: ['@/small.yaml', '@/large.yaml']\nfiles: []\n", "large.yaml", ""),
+        ("files: [{path: got, template: '@/large.j2'}]\n", "large.j2", ""),
+        ("files: [{path: got, envsubst: {from: '@/large.j2', only: [A]}}]\n", "large.j2", ""),
+        ("files: [{path: got, env: {set: {A: {secretRef: '@/large.env'}}}}]\n", "large.env", ""),
+        ("files: [{path: got, inline: \"{{ file('@/large.j2') | length }}\"}]\n", "large.j2", ""),
+        (
+            "values: ['@/half.yaml', '@/small.yaml', '@/half.yaml']\nfiles: []\n",
+            "half.yaml",
+            "cannot use PATH: with it, the values are larger than 16MiB together\n",
+        ),
+    ] {
+        let why = if why.is_empty() {
+            "cannot read PATH: it is larger than 16MiB, the most that is read of a file\n"
+        } else {
+            why
+        };
+        sandbox.config(keys);
+        sandbox
+            .seed()
+            .expect_exit(1)
+            .expect_stderr(&why.replace("PATH", &format!("{:?}", sandbox.path(file))));
+        assert_eq!(sandbox.picture(), before, "{keys}");
+    }
+    let why = "cannot read the config file \"/dev/zero\": it is larger than 16MiB, the most that is read of a file\n";
+    seed().args(["--config", "/dev/zero"]).expect_exit(64).expect_stderr(why);
+    let sandbox = Sandbox::new();
+    sandbox.config(
+        "files: [{path: a, url: 'http://127.0.0.1:9/', unverified: true, auth: {bearer_file: /dev/zero}}]\n",
+    );
+    let why = "cannot read \"/dev/zero\": it is larger than 16MiB, the most that is read of a file\n";
+    sandbox.seed().expect_exit(1).expect_stderr(why);
 }
