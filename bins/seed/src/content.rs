@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use crate::config::Owner;
 use crate::dir::Dir;
+use crate::error::Error;
 use crate::path::RelPath;
 use crate::state::Validators;
 
@@ -161,12 +163,22 @@ fn read_within(file: &File, length: u64, at: u64, buffer: &mut [u8]) -> io::Resu
 
 /// Where large bodies go until they have a name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Spooler(Option<Arc<Dir>>);
+pub(crate) struct Spooler {
+    /// `None` keeps all in memory.
+    dir: Option<Arc<Dir>>,
+    /// The directory's path, for messages.
+    place: PathBuf,
+}
 
 impl Spooler {
     /// Onto the volume of this directory.
-    pub(crate) fn onto(dir: Arc<Dir>) -> Self {
-        Self(Some(dir))
+    pub(crate) fn onto(dir: Arc<Dir>, place: &Path) -> Self {
+        Self { dir: Some(dir), place: place.to_owned() }
+    }
+
+    /// What came of it, where `what` cannot be kept there.
+    pub(crate) fn cannot_keep(&self, what: impl Into<String>, source: io::Error) -> Error {
+        Error::Keep { what: what.into(), place: self.place.clone(), source }
     }
 
     /// A body that is written piece by piece.
@@ -196,7 +208,7 @@ impl Spool {
 
 impl Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match (&mut self.file, &self.spooler.0) {
+        let written = match (&mut self.file, &self.spooler.dir) {
             (Some(file), _) => file.write(bytes)?,
             (None, Some(dir)) if self.memory.len() + bytes.len() > IN_MEMORY => {
                 let mut file = dir.unnamed_file()?;
@@ -238,7 +250,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(IN_MEMORY + 4321).collect();
         std::fs::create_dir(root.path().join("d")).unwrap();
         std::fs::write(root.path().join("d/kept"), &bytes).unwrap();
-        let mut spool = Spooler::onto(Arc::clone(&dir)).begin();
+        let mut spool = Spooler::onto(Arc::clone(&dir), root.path()).begin();
         bytes.chunks(5000).for_each(|piece| spool.write_all(piece).unwrap());
         let spooled = spool.finish();
         assert!(matches!(spooled, Body::Disk(..)));

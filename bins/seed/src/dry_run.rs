@@ -73,8 +73,9 @@ fn compare(config: &Config, path: &Path, limits: &Limits) -> Result<(Plan, Strin
 
 /// Large bodies go where temporary files go, since nothing goes onto the target's volume.
 fn spooler() -> Spooler {
-    let dir = Dir::open(&std::env::temp_dir()).and_then(|dir| dir.unnamed_file().map(|_| dir));
-    dir.map_or_else(|_| Spooler::default(), |dir| Spooler::onto(Arc::new(dir)))
+    let place = std::env::temp_dir();
+    let dir = Dir::open(&place).and_then(|dir| dir.unnamed_file().map(|_| dir));
+    dir.map_or_else(|_| Spooler::default(), |dir| Spooler::onto(Arc::new(dir), &place))
 }
 
 fn compare_file(path: &RelPath, before: &Before, wanted: &Tree, secrets: &Secrets) -> Result<String, Error> {

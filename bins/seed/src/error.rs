@@ -140,6 +140,16 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A large body cannot be kept until all of them are known.
+    #[error("cannot keep {what} on the volume of {place:?}")]
+    Keep {
+        /// What it is: `a copy of "/in/a"`.
+        what: String,
+        /// A directory on the volume.
+        place: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// A file cannot be given to its owner.
     #[error("cannot give {path:?} to {user}:{group}")]
     Owner {
@@ -184,7 +194,7 @@ impl Report for Error {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "check the file's mode and this container's user (`defaultMode`, `fsGroup`)"
             }
-            Self::Write { source, .. } => target_hint(source)?,
+            Self::Write { source, .. } | Self::Keep { source, .. } => target_hint(source)?,
             Self::Owner { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as that user, or with CAP_CHOWN; or leave `owner` out and let the volume's `fsGroup` set the group"
             }
@@ -215,7 +225,8 @@ impl Error {
     }
 }
 
-fn target_hint(cause: &io::Error) -> Option<&'static str> {
+/// What may mend the volume that is written to.
+pub(crate) fn target_hint(cause: &io::Error) -> Option<&'static str> {
     match cause.kind() {
         io::ErrorKind::NotFound => {
             Some("the target's parent directory must exist: mount the shared volume there")

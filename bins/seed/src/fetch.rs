@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Remote, hex};
 use crate::content::{Body, Spool, Spooler};
-use crate::error::Error;
+use crate::error::{Error, target_hint};
 use crate::limits::Limits;
 use crate::net::{self, USER_AGENT};
 use crate::state::{Validators, hash_url};
@@ -262,9 +262,9 @@ impl Fetcher<'_> {
                 return Err(too_large(max_size, None));
             }
             partial.sum.update(&bytes);
-            partial.spool.write_all(&bytes).map_err(|error| {
-                Failure::of(format!("it cannot be kept: {}", chain(&error)))
-                    .hint("free space on the target's volume, or raise its `sizeLimit`")
+            partial.spool.write_all(&bytes).map_err(|source| {
+                let hint = target_hint(&source);
+                Failure { hint, ..Failure::of(chain(&self.spooler.cannot_keep("it", source))) }
             })?;
             partial.length += bytes.len() as u64;
             partial.etag.clone_from(&etag_of_part);

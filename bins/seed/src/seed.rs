@@ -63,7 +63,7 @@ pub(crate) fn pass(
     let _ = podkit_lifecycle::raise_file_limit();
     let target = Target::open(target, limits)?;
     let before = Before::look(&target)?;
-    let spooler = Spooler::onto(Arc::clone(&target.dir));
+    let spooler = Spooler::onto(Arc::clone(&target.dir), target.path());
     let workshop = Workshop::new(config, &before, spooler, limits, inputs);
     let wanted = desired::build(&workshop)?;
     let plan = target.plan(&wanted, &before, config.layout)?;

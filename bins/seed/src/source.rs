@@ -79,11 +79,9 @@ impl Sources {
             if read == 0 {
                 return Ok(Content::new(spool.finish(), metadata.permissions().mode() & 0o777));
             }
-            spool.write_all(&piece[..read]).map_err(|source| Error::Write {
-                operation: "copy",
-                path: path.to_owned(),
-                source,
-            })?;
+            spool
+                .write_all(&piece[..read])
+                .map_err(|source| spooler.cannot_keep(format!("a copy of {path:?}"), source))?;
         }
     }
 

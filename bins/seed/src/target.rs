@@ -97,6 +97,11 @@ impl Target {
         self.provisional.store(false, Ordering::Relaxed);
     }
 
+    /// As configured.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A path in the target, for messages.
     pub(crate) fn show(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)

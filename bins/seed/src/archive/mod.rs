@@ -161,11 +161,9 @@ impl Job<'_> {
             left = left
                 .checked_sub(read as u64)
                 .ok_or_else(|| Stop::Refused(format!("{path:?} is longer than it says")))?;
-            spool.write_all(&piece[..read]).map_err(|source| Error::Write {
-                operation: "write",
-                path: path.to_owned(),
-                source,
-            })?;
+            spool
+                .write_all(&piece[..read])
+                .map_err(|source| self.spooler.cannot_keep(format!("{path:?} of the archive"), source))?;
         }
     }
 }

@@ -12,6 +12,7 @@ mod disk;
 mod downloads;
 mod dry_run;
 mod faults;
+mod full;
 mod killed;
 mod killed_at_steps;
 mod kit;
