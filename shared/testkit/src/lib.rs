@@ -13,7 +13,9 @@
 )]
 
 mod http;
+mod neighbour;
 mod port;
+mod possible;
 mod process;
 mod recorder;
 #[cfg(feature = "tls")]
@@ -22,7 +24,9 @@ mod tls;
 use std::time::{Duration, Instant};
 
 pub use http::{Reply, http};
+pub use neighbour::neighbour;
 pub use port::free_port;
+pub use possible::is_possible;
 pub use process::{Finished, Process, Run, Signal, pod, program};
 pub use recorder::Recorder;
 #[cfg(feature = "tls")]

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+pub(crate) use podkit_testkit::is_possible;
 use podkit_testkit::{Finished, Run, program};
 use tempfile::TempDir;
 
@@ -105,16 +105,6 @@ impl Sandbox {
     pub(crate) fn picture_inside(&self) -> String {
         picture(&self.target(), false)
     }
-}
-
-/// Whether a test can be done here. What cannot is said where the test's own output is not swallowed: a test that was
-/// left out must not look like one that passed.
-pub(crate) fn is_possible(what: &str, is_possible: bool) -> bool {
-    if !is_possible {
-        let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        let _ = writeln!(std::io::stderr(), "NOT TESTED HERE: {test} needs {what}");
-    }
-    is_possible
 }
 
 /// The binary.
