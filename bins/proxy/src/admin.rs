@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use podkit_admin::{Drain, Instance, Reasons};
+use podkit_admin::{Drain, Instance, Lease, Reasons};
 use podkit_lifecycle::Phase;
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ fn listener(listener: &Listener) -> Value {
 }
 
 impl Drain for AdminView {
-    fn start(&self, lease: Duration) {
+    fn start(&self, lease: Lease) {
         self.0.lease(lease);
     }
 
@@ -120,11 +120,12 @@ impl Drain for AdminView {
             "ms_since_last_connection": since(last_connection),
             "ms_since_last_request": since(last_request),
             "lease_left_ms": self.0.lease_left().map(millis),
+            "leases": self.0.leases(),
         })
     }
 
-    fn undo(&self) {
-        self.0.undo();
+    fn undo(&self, holder: Option<&str>) {
+        self.0.undo(holder);
     }
 }
 

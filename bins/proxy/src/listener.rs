@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +12,12 @@ use tokio::task::JoinHandle;
 
 use crate::arrival;
 use crate::config::Direction;
+use crate::drain::Standing;
 use crate::metrics::HttpMetrics;
 use crate::state::Listener;
 use crate::upstream::Pool;
 use crate::wire::{Door, Socket};
-use crate::worker::Worker;
+use crate::worker::{Seat, Worker};
 
 /// How long to wait after the kernel could not give us a connection (no file descriptor, no memory): connections that
 /// end meanwhile make room.
@@ -65,6 +67,17 @@ impl Service {
         self.retired.get() || (self.is_inbound() && self.worker.state.is_leaving())
     }
 
+    /// Whether what comes from a peer is traffic. The app's own way out has no probes.
+    pub(crate) fn standing(&self, peer: impl FnOnce() -> Option<IpAddr>) -> Standing {
+        if self.is_inbound() { self.worker.state.standing(peer) } else { Standing::Client }
+    }
+
+    /// A connection turns out to be traffic that was not known for it when it came.
+    pub(crate) fn is_traffic_after_all(&self, seat: &Seat) {
+        seat.is_traffic.set(true);
+        self.listener.numbers.came(&self.worker.state);
+    }
+
     /// Logs what goes wrong, but never as often as it may go wrong.
     pub(crate) fn complain(&self, what: &str) {
         if self.last_log.get().is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
@@ -75,6 +88,11 @@ impl Service {
 
     fn start(self: Rc<Self>, socket: Socket) {
         let seat = self.worker.seat(&self.listener);
+        match self.standing(|| socket.peer().map(|peer| peer.ip())) {
+            Standing::Client => self.listener.numbers.came(&self.worker.state),
+            // A probe of which more is known later.
+            Standing::Prober | Standing::Nobody => seat.is_traffic.set(false),
+        }
         Worker::run(arrival::serve(socket, self, seat));
     }
 }

@@ -2,17 +2,18 @@
 //!
 //! The hot path only touches atomics here; the lock is for the lease, and held for a few instructions.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use podkit_admin::Lease;
 use podkit_lifecycle::{Phase, Stop};
 use prometheus::IntGauge;
 
 use crate::access_log::Writer;
 use crate::config::{self, Direction, Protocol};
-use crate::drain::{Change, Drain};
+use crate::drain::{Change, Drain, Standing};
 use crate::guard::Guard;
 use crate::metrics::{ConnectionMetrics, HttpMetrics, Metrics};
 use crate::tls::Termination;
@@ -29,6 +30,8 @@ pub(crate) struct State {
     drain: Mutex<Drain>,
     /// Draining or stopping, for the hot path.
     leaving: AtomicBool,
+    /// Some peers may be no clients, for the hot path.
+    leaves_out: AtomicBool,
     started: Instant,
     /// When each worker's loop last turned, in milliseconds since the start.
     heartbeats: Vec<AtomicU64>,
@@ -45,6 +48,7 @@ impl State {
             listeners: Mutex::default(),
             drain: Mutex::new(Drain::new()),
             leaving: AtomicBool::new(false),
+            leaves_out: AtomicBool::new(false),
             started: Instant::now(),
             heartbeats: (0..workers).map(|_| AtomicU64::default()).collect(),
         }
@@ -89,20 +93,34 @@ impl State {
         self.drain().bound();
     }
 
-    /// Starts or renews the lease.
-    pub(crate) fn lease(&self, length: Duration) {
-        let change = self.change(|drain| drain.lease(Instant::now(), length));
+    /// Starts or renews a lease.
+    pub(crate) fn lease(&self, lease: Lease) {
+        let lease_ms = millis(lease.length);
+        let change = self.change(|drain| drain.lease(Instant::now(), lease));
         if change == Change::Started {
-            tracing::info!(lease_ms = millis(length), "draining: unready, clients are told to close");
+            tracing::info!(lease_ms, "draining: unready, clients are told to close");
         }
     }
 
-    /// Ends the lease by request.
-    pub(crate) fn undo(&self) {
-        let change = self.change(Drain::undo);
-        if change == Change::Undone {
-            tracing::info!("the drain was undone");
+    /// Ends a holder's lease by request, or all.
+    pub(crate) fn undo(&self, holder: Option<&str>) {
+        match self.change(|drain| drain.undo(holder)) {
+            Change::Undone => tracing::info!("the drain was undone"),
+            Change::Left => tracing::info!("a lease was given back; another one holds the drain"),
+            _ => {}
         }
+    }
+
+    /// Whether what comes from a peer is traffic; `None` is a Unix socket's. The peer is only asked for where it matters.
+    pub(crate) fn standing(&self, peer: impl FnOnce() -> Option<IpAddr>) -> Standing {
+        if !self.leaves_out.load(Ordering::Relaxed) {
+            return Standing::Client;
+        }
+        peer().map_or(Standing::Client, |peer| self.drain().standing(peer))
+    }
+
+    pub(crate) fn leases(&self) -> usize {
+        self.drain().leases()
     }
 
     /// Begins the stop's drain.
@@ -164,6 +182,7 @@ impl State {
         let result = step(&mut drain);
         let leaving = matches!(drain.phase(), Phase::Draining | Phase::Stopping);
         self.leaving.store(leaving, Ordering::Relaxed);
+        self.leaves_out.store(drain.leaves_out(), Ordering::Relaxed);
         self.metrics.draining.set(i64::from(leaving));
         result
     }
@@ -218,16 +237,20 @@ impl Numbers {
     }
 
     /// A connection has come.
-    pub(crate) fn connected(&self, state: &State) {
+    pub(crate) fn connected(&self) {
         self.connections.accepted.inc();
         self.connections.open.inc();
+    }
+
+    /// The connection that has come is traffic.
+    pub(crate) fn came(&self, state: &State) {
         self.last_connection.set(state, Instant::now());
     }
 
     /// A connection is over.
-    pub(crate) fn disconnected(&self, state: &State) {
+    pub(crate) fn disconnected(&self, state: &State, is_traffic: bool) {
         self.connections.open.dec();
-        if self.protocol == Protocol::Tcp {
+        if self.protocol == Protocol::Tcp && is_traffic {
             self.last_end.set(state, Instant::now());
         }
     }

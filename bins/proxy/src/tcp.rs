@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::access_log::{Bytes, Entry};
 use crate::arrival::Peer;
+use crate::drain::Standing;
 use crate::io::Stall;
 use crate::listener::Service;
 use crate::tls::Alpn;
@@ -60,6 +61,11 @@ pub(crate) async fn serve(client: Wire, peer: Rc<Peer>, service: Rc<Service>, se
     let bytes = entry.as_ref().map_or(&none, |entry| &entry.bytes);
     let carried = tunnel([&client, &link.wire], [None, None], idle, &seat, counts, bytes).await;
     ended(carried.as_ref().err().map(Stall::reason));
+    // A probe only connects. While one that does more was open, it held the drain as such.
+    let is_prober = || service.standing(|| peer.address.map(|address| address.ip())) == Standing::Prober;
+    if !seat.is_traffic.get() && bytes.received.get() > 0 && is_prober() {
+        service.is_traffic_after_all(&seat);
+    }
     if let Some(why) = link.wire.fault() {
         service.complain(&format!("the upstream broke TLS off: {why}"));
     }

@@ -142,7 +142,7 @@ impl Worker {
 
     /// Takes in a connection.
     pub(crate) fn seat(self: &Rc<Self>, listener: &Arc<Listener>) -> Seat {
-        listener.numbers.connected(&self.state);
+        listener.numbers.connected();
         self.place(listener, true)
     }
 
@@ -161,7 +161,7 @@ impl Worker {
             closing: Cell::new(false),
         });
         self.seats.borrow_mut().insert(id, Rc::clone(&watch));
-        Seat { worker: Rc::clone(self), id, watch, is_connection }
+        Seat { worker: Rc::clone(self), id, watch, is_connection, is_traffic: Cell::new(true) }
     }
 
     /// Turns the loop's wheel for ever: clock, heartbeat, timeouts, lease, pools, log.
@@ -222,13 +222,15 @@ pub(crate) struct Seat {
     pub(crate) watch: Rc<Watch>,
     id: u64,
     is_connection: bool,
+    /// A probe's comings and goings say nothing about how quiet it is.
+    pub(crate) is_traffic: Cell<bool>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.seats.borrow_mut().remove(&self.id);
         if self.is_connection {
-            self.watch.listener.numbers.disconnected(&self.worker.state);
+            self.watch.listener.numbers.disconnected(&self.worker.state, self.is_traffic.get());
             self.worker.left.notify_waiters();
         }
     }

@@ -8,6 +8,8 @@
 //! The server runs on a thread of its own and only reads shared state, so that it answers while the binary's own
 //! work is stuck, and no proxied traffic or slow backend can starve it.
 
+mod lease;
+mod query;
 mod routes;
 mod server;
 
@@ -18,6 +20,7 @@ use std::time::Duration;
 use prometheus::{Registry, TextEncoder};
 use serde_json::Value;
 
+pub use lease::Lease;
 pub use server::{Admin, Error, serve};
 
 /// What a binary tells on its admin port. All methods answer at once, from state that is never locked for long.
@@ -58,16 +61,16 @@ pub type Reasons = Vec<String>;
 /// An answer that takes a while.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The lease on a drain (contract 3, point 3).
+/// The leases on a drain (contract 3, point 3): it lasts for as long as anybody holds one.
 pub trait Drain {
-    /// Starts draining, or renews the lease.
-    fn start(&self, lease: Duration);
+    /// Starts draining, or renews the lease of this holder.
+    fn start(&self, lease: Lease);
 
     /// Phase, in-flight work, open connections, quiet times in milliseconds, and the lease left.
     fn state(&self) -> Value;
 
-    /// Goes back to ready.
-    fn undo(&self);
+    /// Ends the lease of this holder, or where none is named all leases; goes back to ready if none is left.
+    fn undo(&self, holder: Option<&str>);
 }
 
 /// How a flush ended, with what to tell about it.

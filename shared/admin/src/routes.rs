@@ -11,10 +11,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use podkit_cli::units;
 use serde_json::{Value, json};
 
-use crate::{Flushed, Instance, Reasons};
+use crate::query::Query;
+use crate::{Flushed, Instance, Lease, Reasons, lease};
 
-/// The lease of a `POST /drain` that names none: twice the kubelet's default grace period.
-const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// The wait of a `POST /flush` that names none: fits the kubelet's default grace period of 30 s.
 const DEFAULT_WAIT: Duration = Duration::from_secs(25);
 
@@ -71,17 +70,17 @@ async fn change(instance: &dyn Instance, method: &Method, path: &str, query: Opt
             let Some(drain) = instance.drain() else {
                 return fault(StatusCode::NOT_FOUND, "there is no drain here");
             };
-            if *method == Method::DELETE {
-                drain.undo();
+            let taken = if *method == Method::DELETE {
+                lease::giver(query).map(|holder| drain.undo(holder.as_deref()))
             } else {
-                match wait_in(query, "lease", DEFAULT_LEASE, units::positive_duration) {
-                    Ok(lease) => drain.start(lease),
-                    Err(why) => return fault(StatusCode::BAD_REQUEST, why),
-                }
+                Lease::read(query).map(|lease| drain.start(lease))
+            };
+            if let Err(why) = taken {
+                return fault(StatusCode::BAD_REQUEST, why);
             }
             drain_state(instance)
         }
-        "/flush" => match wait_in(query, "wait", DEFAULT_WAIT, units::duration) {
+        "/flush" => match wait_in(query) {
             Err(why) => fault(StatusCode::BAD_REQUEST, why),
             Ok(wait) => match instance.flush(wait) {
                 None => fault(StatusCode::NOT_FOUND, "there is nothing to flush here"),
@@ -105,23 +104,13 @@ fn drain_state(instance: &dyn Instance) -> Reply {
     }
 }
 
-/// The duration that the query names; other names in it are refused, since a mistyped one would be a silent default.
-fn wait_in(
-    query: Option<&str>,
-    name: &str,
-    default: Duration,
-    parse: fn(&str) -> Result<Duration, podkit_cli::Invalid>,
-) -> Result<Duration, String> {
-    let mut found = default;
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some((key, text)) if key == name => {
-                found = parse(text).map_err(|why| format!("{name}: {why}"))?
-            }
-            _ => return Err(format!("{pair:?} is not known here; write `{name}=5s`")),
-        }
+/// How long a flush is waited for.
+fn wait_in(query: Option<&str>) -> Result<Duration, String> {
+    let mut wait = DEFAULT_WAIT;
+    for (name, text) in Query::read(query, &["wait"], "wait=5s")? {
+        wait = units::duration(&text).map_err(|why| format!("{name}: {why}"))?;
     }
-    Ok(found)
+    Ok(wait)
 }
 
 fn probe(reasons: Reasons) -> Reply {

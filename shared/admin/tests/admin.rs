@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use podkit_admin::{Admin, Answer, Drain, Flushed, Instance, Reasons, metrics_text, serve};
+use podkit_admin::{Admin, Answer, Drain, Flushed, Instance, Lease, Reasons, metrics_text, serve};
 use podkit_testkit::{eventually, http};
 use serde_json::{Value, json};
 
@@ -68,16 +68,17 @@ impl Instance for Recorder {
 }
 
 impl Drain for Recorder {
-    fn start(&self, lease: Duration) {
-        self.tell(format!("start {lease:?}"));
+    fn start(&self, Lease { length, holder, ignored, probing }: Lease) {
+        let peers: Vec<String> = [ignored, probing].concat().iter().map(ToString::to_string).collect();
+        self.tell(format!("start {length:?} {holder} {}", peers.join(" ")).trim_end());
     }
 
     fn state(&self) -> Value {
         json!({"phase": "draining"})
     }
 
-    fn undo(&self) {
-        self.tell("undo");
+    fn undo(&self, holder: Option<&str>) {
+        self.tell(format!("undo {}", holder.unwrap_or("all")));
     }
 }
 
@@ -125,6 +126,8 @@ fn changes_reach_the_instance() {
         ("POST", "/drain", 200),
         ("POST", "/drain?lease=5s", 200),
         ("GET", "/drain", 200),
+        ("POST", "/drain?lease=5s&holder=x&ignore_peer=10.0.0.0%2F8&probe_peer=fd00::1", 200),
+        ("DELETE", "/drain?holder=x", 200),
         ("DELETE", "/drain", 200),
         ("POST", "/flush", 200),
         ("POST", "/flush?wait=0s", 504),
@@ -133,7 +136,19 @@ fn changes_reach_the_instance() {
         assert_eq!(http(method, address, path).unwrap().status, status, "{method} {path}");
     }
     let told = recorder.told.lock().unwrap().clone();
-    assert_eq!(told, ["start 60s", "start 5s", "undo", "flush 25s", "flush 0ns", "quit"]);
+    assert_eq!(
+        told,
+        [
+            "start 60s",
+            "start 5s",
+            "start 5s x 10.0.0.0/8 fd00::1/128",
+            "undo x",
+            "undo all",
+            "flush 25s",
+            "flush 0ns",
+            "quit"
+        ]
+    );
 }
 
 #[test]
@@ -148,6 +163,21 @@ fn what_is_not_offered_or_mistyped_is_refused_with_the_reason() {
     ] {
         let reply = http(method, address, path).unwrap();
         assert_eq!((reply.status, reply.json()["error"].as_str().unwrap()), (status, why), "{method} {path}");
+    }
+    assert!(recorder.told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_lease_that_cannot_be_understood_is_refused_and_changes_nothing() {
+    let (address, recorder) = start(Recorder { drains: true, ..Recorder::default() });
+    for (method, path, why) in [
+        ("POST", "/drain?lease=5s&ignore_peer=10.0.0.0/99", "ignore_peer: \"10.0.0.0/99\" is neither"),
+        ("POST", "/drain?lease=5s&ignore_pear=10.0.0.1", "\"ignore_pear=10.0.0.1\" is not known here"),
+        ("DELETE", "/drain?lease=5s", "\"lease=5s\" is not known here; write `holder=NAME`"),
+    ] {
+        let reply = http(method, address, path).unwrap();
+        let said = reply.json()["error"].as_str().unwrap().to_owned();
+        assert!(reply.status == 400 && said.starts_with(why), "{method} {path}: {} {said}", reply.status);
     }
     assert!(recorder.told.lock().unwrap().is_empty());
 }

@@ -11,16 +11,25 @@ use crate::turn;
 pub(super) struct Busy {
     service: Rc<Service>,
     started: Instant,
+    /// A probe holds the drain only while it is served.
+    is_traffic: bool,
     /// Its place among those in flight, where they are limited.
     _permit: Option<Permit>,
 }
 
 impl Busy {
     /// A request whose head had arrived at `started`.
-    pub(super) fn new(service: &Rc<Service>, started: Instant, permit: Option<Permit>) -> Self {
+    pub(super) fn new(
+        service: &Rc<Service>,
+        started: Instant,
+        is_traffic: bool,
+        permit: Option<Permit>,
+    ) -> Self {
         service.http().in_flight.inc();
-        service.listener.numbers.last_request.set(&service.worker.state, started);
-        Self { service: Rc::clone(service), started, _permit: permit }
+        if is_traffic {
+            service.listener.numbers.last_request.set(&service.worker.state, started);
+        }
+        Self { service: Rc::clone(service), started, is_traffic, _permit: permit }
     }
 
     /// Counts the time that the answer took.
@@ -35,6 +44,8 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.service.http().in_flight.dec();
-        self.service.listener.numbers.last_end.set(&self.service.worker.state, turn::now());
+        if self.is_traffic {
+            self.service.listener.numbers.last_end.set(&self.service.worker.state, turn::now());
+        }
     }
 }

@@ -9,6 +9,9 @@ use super::host;
 use super::refusal::Refusal;
 use crate::config::Limits;
 
+/// How the User-Agent of the kubelet's HTTP and gRPC probes begins (pkg/probe of kubernetes/kubernetes).
+const PROBE: &[u8] = b"kube-probe/";
+
 /// The fields that decide about the message.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
@@ -21,6 +24,8 @@ pub(super) struct Facts<'a> {
     pub(super) upgrade: Option<&'a [u8]>,
     expects: bool,
     pub(super) grpc: bool,
+    /// The kubelet's, as it says itself.
+    pub(super) probe: bool,
     max_forwards: Option<&'a [u8]>,
 }
 
@@ -35,6 +40,7 @@ impl<'a> Facts<'a> {
             upgrade: None,
             expects: false,
             grpc: false,
+            probe: false,
             max_forwards: None,
         };
         for (kind, _, value) in head.iter() {
@@ -80,6 +86,7 @@ impl<'a> Facts<'a> {
             }
             Field::Expect => self.expects = true,
             Field::ContentType => self.grpc = is_grpc(value),
+            Field::UserAgent => self.probe = value.starts_with(PROBE),
             Field::MaxForwards => self.max_forwards = Some(value),
             _ => {}
         }

@@ -175,6 +175,7 @@ pub fn response(wire: &[u8], asked: Asked) {
         idempotent: true,
         body: Body::Empty,
         grpc: false,
+        probe: false,
     };
     let mut at = 0;
     // Interim ones first, then the last.

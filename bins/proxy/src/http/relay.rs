@@ -12,6 +12,7 @@ use super::request::{self, Request, Rules};
 use super::retry::{Again, Try, again};
 use crate::access_log::Entry;
 use crate::buffer::{Buffer, Lent};
+use crate::drain::Standing;
 use crate::turn;
 use crate::upstream::{ConnectError, Link, Purpose};
 use crate::wire::Wire;
@@ -91,8 +92,23 @@ impl Connection {
                 return Next::Cut;
             }
         };
-        let busy = Busy::new(&self.service, started, permit);
+        let busy = Busy::new(&self.service, started, self.is_traffic(&request), permit);
         self.carry_request(&request, until, input, &mut out, busy).await
+    }
+
+    /// Whether a drain waits for the like of this request. From where probes come, any other one makes its connection
+    /// traffic.
+    fn is_traffic(&self, request: &Request) -> bool {
+        match self.service.standing(|| self.peer.address.map(|address| address.ip())) {
+            Standing::Client => true,
+            Standing::Nobody => false,
+            Standing::Prober => {
+                if !request.probe {
+                    self.service.is_traffic_after_all(&self.seat);
+                }
+                !request.probe
+            }
+        }
     }
 
     /// Answers a request that comes at the wrong time.

@@ -60,6 +60,8 @@ pub(crate) struct Request {
     pub(crate) upgrade: bool,
     /// gRPC, by its content type: its upstream must speak HTTP/2, and its bodies are streams that may be silent.
     pub(crate) grpc: bool,
+    /// The kubelet's, as it says itself.
+    pub(crate) probe: bool,
 }
 
 /// Reads a whole head, blank line included, and appends the upstream's to `out`; the line of the access log, if there
@@ -123,6 +125,7 @@ pub(crate) fn read(
         keep_alive: (!facts.http10 || facts.connection.keep_alive) && !facts.connection.close,
         upgrade: upgrade.is_some(),
         grpc: facts.grpc,
+        probe: facts.probe,
     })
 }
 

@@ -211,6 +211,7 @@ mod tests {
         keep_alive: true,
         upgrade: false,
         grpc: false,
+        probe: false,
     };
 
     fn carried(raw: &str, request: &Request, close: bool) -> (Response, String) {

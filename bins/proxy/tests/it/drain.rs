@@ -96,3 +96,56 @@ fn outbound_clients_are_not_sent_away() {
     proxy.ask("POST", "/drain?lease=60s");
     assert!(!app.get("/").closes());
 }
+
+#[test]
+fn probes_are_left_out_by_word_of_the_lease_alone() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http(origin.address);
+    let refused = proxy.ask("POST", "/drain?lease=60s&probe_peer=127.0.0.0/99");
+    assert_eq!((refused.status, proxy.drain_state()["phase"].as_str()), (400, Some("running")));
+    assert!(
+        refused.body.contains("probe_peer: \\\"127.0.0.0/99\\\" is neither an address nor a block"),
+        "{}",
+        refused.body
+    );
+
+    let since = |name: &str| proxy.drain_state()[name].as_u64();
+    let probe = || {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.33\r\n\r\n");
+        assert_eq!(client.response().text(), "hello");
+    };
+    proxy.ask("POST", "/drain?lease=60s&probe_peer=127.0.0.0/8&holder=a");
+    probe();
+    drop(proxy.connect());
+    proxy.wait_for_metric("podkit_proxy_connections_total", "", 2.0);
+    assert_eq!((since("ms_since_last_connection"), since("ms_since_last_request")), (None, None));
+    proxy.connect().get("/");
+    assert!(since("ms_since_last_connection").is_some() && since("ms_since_last_request").is_some());
+
+    // Another holder that says nothing of peers wants all of them counted.
+    proxy.ask("POST", "/drain?lease=60s&holder=b");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let before = since("ms_since_last_connection");
+    probe();
+    assert!(before >= Some(1000) && since("ms_since_last_connection") < before, "{}", proxy.drain_state());
+    let left = proxy.ask("DELETE", "/drain?holder=b").json();
+    assert_eq!((&left["phase"], &left["leases"]), (&"draining".into(), &1.into()), "{left}");
+    let before = since("ms_since_last_connection");
+    probe();
+    assert!(since("ms_since_last_connection") >= before, "{}", proxy.drain_state());
+}
+
+#[test]
+fn who_stands_before_the_proxy_does_not_hide_its_clients() {
+    let origin = Origin::hello();
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = Proxy::yaml(origin.address, dir.path(), "proxy_protocol: true", "");
+    proxy.ask("POST", "/drain?lease=60s&ignore_peer=127.0.0.1&ignore_peer=192.0.2.9");
+    for (source, counts) in [("192.0.2.9", false), ("192.0.2.10", true)] {
+        let mut client = proxy.connect();
+        client.send(format!("PROXY TCP4 {source} 127.0.0.1 4000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.response().text(), "hello");
+        assert_eq!(proxy.drain_state()["ms_since_last_connection"].is_u64(), counts, "{source}");
+    }
+}
