@@ -172,12 +172,11 @@ impl Config {
         let mut ports = root.list("port", units::port);
         ports.sort_unstable();
         ports.dedup();
-        let mut ignored = root.list("ignore_peer", |text| text.parse::<Block>());
-        if !root.has("ignore_peer") {
-            ignored.extend(node_address());
-        }
-        let count_loopback = root.switch("count_loopback");
-        let peers = Peers { ignored, count_loopback };
+        let peers = Peers {
+            ignored: root.list("ignore_peer", |text| text.parse::<Block>()),
+            node: node_address().filter(|_| !root.has("ignore_peer")),
+            count_loopback: root.switch("count_loopback"),
+        };
         Some(Self {
             grace,
             reserve,
@@ -254,7 +253,7 @@ impl Effective for Config {
             "then": self.then.iter().map(Call::effective).collect::<Vec<_>>(),
             "signal": self.signals.iter().map(SignalTo::effective).collect::<Vec<_>>(),
             "run": self.programs.iter().map(Program::effective).collect::<Vec<_>>(),
-            "ignore_peer": self.peers.ignored.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "ignore_peer": self.peers.left_out().map(ToString::to_string).collect::<Vec<_>>(),
             "count_loopback": self.peers.count_loopback,
         });
         if let Some(log) = &self.log {

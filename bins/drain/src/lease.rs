@@ -3,15 +3,20 @@
 //! Never reads the traffic. One lock holds for each question, so that a renewal on its way can not undo a giving
 //! back.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use podkit_cli::chain;
-use tracing::debug;
+use podkit_http_client::Response;
+use podkit_lifecycle::Deadline;
+use serde_json::Value;
+use tracing::{debug, warn};
 
 use crate::budget::Budget;
+use crate::peers::Peers;
 use crate::sidecar::{Sidecar, each};
 
 /// How much longer than the grace period the lease is: the proxy must not turn ready while the kubelet is a little
@@ -42,8 +47,16 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(proxies: &[Sidecar], budget: Budget) -> Self {
-        let all = proxies.iter().map(|proxy| Lease { proxy: proxy.clone(), budget, state: Mutex::default() });
+    pub(crate) fn new(proxies: &[Sidecar], peers: &Peers, budget: Budget) -> Self {
+        // Hooks of several containers may drain the same proxy, each for itself.
+        let holder = format!("drain-{:016x}", RandomState::new().hash_one(std::process::id()));
+        let all = proxies.iter().map(|proxy| Lease {
+            proxy: proxy.clone(),
+            holder: holder.clone(),
+            query: format!("holder={holder}{}", peers.query()),
+            budget,
+            state: Mutex::default(),
+        });
         Self { all: all.collect(), renewed: AtomicUsize::new(0) }
     }
 
@@ -90,11 +103,17 @@ struct State {
     answered: bool,
     /// Given back, or never wanted: no more is asked.
     over: bool,
+    /// The proxy takes only a length: it is an older one.
+    plain: bool,
 }
 
 #[derive(Debug)]
 struct Lease {
     proxy: Sidecar,
+    /// By what name we hold it.
+    holder: String,
+    /// Of the query: that name, and which peers are no clients.
+    query: String,
     budget: Budget,
     state: Mutex<State>,
 }
@@ -131,10 +150,13 @@ impl Lease {
         if !state.held {
             return None;
         }
-        let deadline = self.budget.deadline(self.budget.patience(), Duration::ZERO);
+        let path = if state.plain { "/drain".to_owned() } else { format!("/drain?holder={}", self.holder) };
         let proxy = &self.proxy.target;
-        Some(match self.proxy.ask("DELETE", "/drain", deadline) {
-            Ok(answer) if (200..300).contains(&answer.status) => {
+        Some(match self.proxy.ask("DELETE", &path, self.deadline()) {
+            Ok(answer) if is_good(&answer) && is_held_on(&answer) => {
+                format!("the lease was given back to {proxy}, which another drain holds")
+            }
+            Ok(answer) if is_good(&answer) => {
                 format!("the lease was given back to {proxy}")
             }
             Ok(answer) => {
@@ -144,15 +166,30 @@ impl Lease {
         })
     }
 
+    /// For one question.
+    fn deadline(&self) -> Deadline {
+        self.budget.deadline(self.budget.patience(), Duration::ZERO)
+    }
+
     fn ask(&self, state: &mut State) -> Taken {
         if state.over {
             return Taken::Absent;
         }
         state.asked = Some(Instant::now());
         let length = self.budget.until_kill() + MARGIN;
-        let path = format!("/drain?lease={}s", length.as_secs() + 1);
-        match self.proxy.ask("POST", &path, self.budget.deadline(self.budget.patience(), Duration::ZERO)) {
-            Ok(answer) if (200..300).contains(&answer.status) => {
+        let plain = format!("/drain?lease={}s", length.as_secs() + 1);
+        let post = |path: &str| self.proxy.ask("POST", path, self.deadline());
+        let mut answer = if state.plain { post(&plain) } else { post(&format!("{plain}&{}", self.query)) };
+        if !state.plain && matches!(&answer, Ok(answer) if answer.status == 400) {
+            answer = post(&plain);
+            state.plain = answer.as_ref().is_ok_and(is_good);
+            if state.plain {
+                let proxy = &self.proxy.target;
+                warn!("{proxy} takes only the length of a lease: to this older one probes are traffic");
+            }
+        }
+        match answer {
+            Ok(answer) if is_good(&answer) => {
                 (state.held, state.answered) = (true, true);
                 Taken::Held(length)
             }
@@ -160,7 +197,7 @@ impl Lease {
                 // One that is stopping may refuse a lease and tell what it knows all the same.
                 state.answered = self.proxy.given;
                 Taken::Refused(format!(
-                    "POST {}{path} was answered with {}",
+                    "POST {}{plain} was answered with {}",
                     self.proxy.target, answer.status
                 ))
             }
@@ -175,4 +212,13 @@ impl Lease {
         const LEAST: Duration = Duration::from_millis(500);
         (self.budget.whole() / 6).clamp(LEAST, MOST)
     }
+}
+
+fn is_good(answer: &Response) -> bool {
+    (200..300).contains(&answer.status)
+}
+
+/// Whether the proxy goes on draining, for somebody else.
+fn is_held_on(answer: &Response) -> bool {
+    serde_json::from_slice::<Value>(&answer.body).is_ok_and(|state| state["phase"] == "draining")
 }

@@ -83,7 +83,7 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
     });
     let budget = Budget::new(started, config.grace, config.reserve);
     let shared = Shared {
-        leases: Arc::new(Leases::new(&config.proxies, budget)),
+        leases: Arc::new(Leases::new(&config.proxies, &config.peers, budget)),
         progress: Arc::new(Progress::default()),
         figures: Arc::new(Figures::default()),
     };

@@ -67,18 +67,35 @@ impl fmt::Display for Block {
 /// Which peers are clients.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Peers {
-    /// Not clients: the node, whose kubelet probes the app.
+    /// Not clients: the user says so.
     pub(crate) ignored: Vec<Block>,
+    /// Its kubelet probes the app.
+    pub(crate) node: Option<Block>,
     /// Loopback peers are the pod's own sidecars, so they are not clients unless this says so.
     pub(crate) count_loopback: bool,
 }
 
 impl Peers {
-    /// Whether a connection from `peer` is traffic.
+    /// All blocks that are no clients, but for loopback.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = &Block> {
+        self.ignored.iter().chain(&self.node)
+    }
+
+    /// Whether a connection from `peer` is traffic, as far as its address tells.
     #[must_use]
     pub(crate) fn count(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        (self.count_loopback || !peer.is_loopback()) && !self.ignored.iter().any(|block| block.contains(peer))
+        (self.count_loopback || !peer.is_loopback()) && !self.left_out().any(|block| block.contains(peer))
+    }
+
+    /// For the query of a lease: `&ignore_peer=10.0.0.0/8&probe_peer=10.1.2.3`. The proxy sees more than addresses, so
+    /// it leaves out of the node's and of loopback's only what is a probe: traffic comes from the node too where
+    /// addresses are translated, and from loopback where a mesh's sidecar hands it on.
+    pub(crate) fn query(&self) -> String {
+        let ignored = self.ignored.iter().map(|block| format!("&ignore_peer={block}"));
+        let node = self.node.iter().map(|block| format!("&probe_peer={block}"));
+        let loopback = if self.count_loopback { "" } else { "&probe_peer=127.0.0.0/8&probe_peer=::1" };
+        ignored.chain(node).chain([loopback.to_owned()]).collect()
     }
 }
 
@@ -121,7 +138,7 @@ mod tests {
 
     #[test]
     fn loopback_and_ignored_peers_are_no_clients() {
-        let mut peers = Peers { ignored: vec!["10.0.0.0/8".parse().unwrap()], count_loopback: false };
+        let mut peers = Peers { ignored: vec!["10.0.0.0/8".parse().unwrap()], ..Peers::default() };
         for (peer, counts) in [
             ("127.0.0.1", false),
             ("127.8.8.8", false),
@@ -134,5 +151,16 @@ mod tests {
         }
         peers.count_loopback = true;
         assert!(peers.count(ip("::ffff:127.0.0.1")) && !peers.count(ip("::ffff:10.1.1.1")));
+    }
+
+    #[test]
+    fn the_proxy_is_told_whom_not_to_count() {
+        let mut peers = Peers { node: Some("10.1.2.3".parse().unwrap()), ..Peers::default() };
+        assert!(!peers.count(ip("10.1.2.3")) && peers.count(ip("10.1.2.4")));
+        assert_eq!(peers.query(), "&probe_peer=10.1.2.3&probe_peer=127.0.0.0/8&probe_peer=::1");
+        peers.ignored = vec!["10.0.0.0/8".parse().unwrap(), "fd00::1".parse().unwrap()];
+        (peers.node, peers.count_loopback) = (None, true);
+        assert_eq!(peers.query(), "&ignore_peer=10.0.0.0/8&ignore_peer=fd00::1");
+        assert_eq!(Peers { count_loopback: true, ..Peers::default() }.query(), "");
     }
 }

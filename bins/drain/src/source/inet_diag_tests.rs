@@ -11,7 +11,7 @@ fn soon() -> Deadline {
 
 /// A source that sees loopback, and calls a connection idle at once.
 fn source(ports: &[u16], idle: Duration) -> InetDiag {
-    InetDiag::new(ports, &Peers { ignored: Vec::new(), count_loopback: true }, idle)
+    InetDiag::new(ports, &Peers { count_loopback: true, ..Peers::default() }, idle)
 }
 
 /// What a poll sees once it sees this many connections at work.

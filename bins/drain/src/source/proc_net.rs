@@ -255,7 +255,7 @@ mod tests {
         );
         assert_eq!(poll(&mut table.source()), seen(0, false));
         let mut with_loopback =
-            ProcNet::new(table.0.path(), &[8080], &Peers { count_loopback: true, ignored: Vec::new() });
+            ProcNet::new(table.0.path(), &[8080], &Peers { count_loopback: true, ..Peers::default() });
         assert_eq!(poll(&mut with_loopback), seen(1, false));
     }
 

@@ -3,8 +3,10 @@
 mod after_quiet;
 mod config;
 mod confined;
+mod leases;
 mod several;
 mod shown;
 mod steps;
 mod support;
+mod together;
 mod traffic;

@@ -147,7 +147,9 @@ impl Shared {
         let Some(Ok(first)) = lines.next() else { return };
         let line = first.trim_end_matches(" HTTP/1.1").to_owned();
         let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-        let length = head.iter().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+        let length = head.iter().filter_map(|line| line.split_once(": ")).find_map(|(name, value)| {
+            value.parse().ok().filter(|_| name.eq_ignore_ascii_case("content-length"))
+        });
         let mut body = String::new();
         let _ = reader.take(length.unwrap_or(0)).read_to_string(&mut body);
         let request = Request { at: Instant::now(), line: line.clone(), head, body };
@@ -179,6 +181,12 @@ pub(crate) struct Traffic {
     pub(crate) last: Option<Instant>,
 }
 
+/// The seconds of a `POST /drain?lease=5s&...`; zero where they cannot be read.
+pub(crate) fn lease_of(line: &str) -> Option<u64> {
+    let lease = line.strip_prefix("POST /drain?lease=")?.split('&').next()?;
+    Some(lease.strip_suffix('s').and_then(|seconds| seconds.parse().ok()).unwrap_or(0))
+}
+
 /// A proxy as contract 2 has it, whose traffic the test sets.
 pub(crate) struct Proxy {
     pub(crate) server: Neighbour,
@@ -192,18 +200,19 @@ impl Proxy {
         let server = Neighbour::new(move |line| {
             let now = *shown.lock().expect("no script panics");
             let since = now.last.map_or("null".to_owned(), |last| last.elapsed().as_millis().to_string());
-            let lease = line
-                .strip_prefix("POST /drain?lease=")
-                .map(|lease| lease.trim_end_matches('s').parse::<u64>());
-            match (line, lease) {
-                ("GET /drain" | "DELETE /drain", None) | (_, Some(Ok(1..))) => Answer::Reply(
-                    200,
-                    format!(
-                        r#"{{"phase":"draining","in_flight":{},"open_connections":{},"ms_since_last_connection":{since},
+            let lease = lease_of(line);
+            let phase = if line.starts_with("DELETE") { "running" } else { "draining" };
+            match line.split_once('?').unwrap_or((line, "")) {
+                ("GET /drain", "") | ("DELETE /drain", _) | ("POST /drain", _) if lease != Some(0) => {
+                    Answer::Reply(
+                        200,
+                        format!(
+                            r#"{{"phase":"{phase}","in_flight":{},"open_connections":{},"ms_since_last_connection":{since},
                         "ms_since_last_request":null,"lease_left_ms":1000}}"#,
-                        now.in_flight, now.open
-                    ),
-                ),
+                            now.in_flight, now.open
+                        ),
+                    )
+                }
                 _ => Answer::Unknown,
             }
         });

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, timed};
+use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, lease_of, quick, ship, timed};
 use podkit_testkit::Signal;
 
 /// What `quick` sets.
@@ -24,10 +24,7 @@ fn the_lease_is_taken_first_and_renewed_while_the_drain_works() {
 
     let lines = proxy.server.lines();
     assert!(lines[0].starts_with("POST /drain?lease="), "{lines:?}");
-    let leases: Vec<u64> = lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("POST /drain?lease=")?.strip_suffix('s')?.parse().ok())
-        .collect();
+    let leases: Vec<u64> = lines.iter().filter_map(|line| lease_of(line)).collect();
     assert!(leases.is_sorted_by(|a, b| a >= b), "all end at the same time: {leases:?}");
     assert!((21..=26).contains(&leases[0]), "a little longer than the grace period: {leases:?}");
     assert_eq!(proxy.server.count("DELETE"), 0, "the proxy has to stay unready until its SIGTERM");
@@ -295,7 +292,7 @@ fn sigint_gives_the_lease_back() {
     run.signal(Signal::SIGINT);
     run.wait().expect_exit(1).expect_stderr("cancelled by SIGINT").expect_stderr("the lease was given back");
     let lines = proxy.server.lines();
-    let given_back = lines.iter().position(|line| line == "DELETE /drain").unwrap();
+    let given_back = lines.iter().position(|line| line.starts_with("DELETE /drain?holder=")).unwrap();
     assert!(lines[given_back..].iter().all(|line| !line.starts_with("POST")), "{lines:?}");
     assert_eq!(ship.count("POST"), 0);
 }
