@@ -5,6 +5,8 @@
 
 mod client;
 mod names;
+#[cfg(target_feature = "crt-static")]
+mod no_libc;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
