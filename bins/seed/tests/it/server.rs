@@ -1,5 +1,5 @@
-//! A small HTTP server that is strict about what it is asked, and answers as the test says: also half an answer, and
-//! none. One request a connection.
+//! A small HTTP server that is strict about what it is asked, and answers as the test says: also half an answer, none,
+//! one without end, and what is no HTTP. One request a connection.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// What was asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
     headers: Vec<(String, String)>,
 }
@@ -24,7 +25,7 @@ impl Request {
     }
 
     /// Reads a head, and tells what a strict server would not take. `None` from a client that left before it asked.
-    fn read(stream: &mut impl Read) -> Result<Option<Self>, String> {
+    fn read(stream: &mut impl Read, asked: Asked) -> Result<Option<Self>, String> {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -37,21 +38,31 @@ impl Request {
         let head = String::from_utf8(head).map_err(|error| error.to_string())?;
         let mut lines = head.trim_end().split("\r\n");
         let first = lines.next().unwrap_or_default();
-        let path = first.strip_prefix("GET ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
-        let path = path.filter(|path| path.starts_with('/')).ok_or(format!("a strange line: {first:?}"))?;
+        let line = first.strip_suffix(" HTTP/1.1").and_then(|line| line.split_once(' '));
+        let (method, path) = line
+            .filter(|(method, path)| path.starts_with('/') && (asked == Asked::ToWait || *method == "GET"))
+            .ok_or(format!("a strange line: {first:?}"))?;
         let header = |line: &str| Some(line.split_once(": ")).flatten().map(|(a, b)| (a.into(), b.into()));
         let headers: Option<Vec<_>> = lines.map(header).collect();
-        let request = Self { path: path.to_owned(), headers: headers.ok_or(format!("strange: {head:?}"))? };
+        let headers = headers.ok_or(format!("strange: {head:?}"))?;
+        let request = Self { method: method.to_owned(), path: path.to_owned(), headers };
         let has = |name| request.header(name);
         if has("host").is_none_or(str::is_empty)
-            || has("accept-encoding") != Some("identity")
+            || (asked == Asked::ToDownload && has("accept-encoding") != Some("identity"))
             || !has("user-agent").is_some_and(|agent| agent.starts_with("podkit-seed/"))
-            || has("content-length").is_some()
+            || has("content-length").is_some_and(|length| method != "POST" || length != "0")
         {
             return Err(format!("a header is missing, or too much: {head:?}"));
         }
         Ok(Some(request))
     }
+}
+
+/// What a server is there for, by which it is strict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    ToDownload,
+    ToWait,
 }
 
 /// What becomes of a connection after so many bytes of the body.
@@ -63,6 +74,8 @@ enum End {
     Reset(usize),
     /// Nothing more comes, until the client leaves.
     Silent(usize),
+    /// The body comes again and again, until the client leaves.
+    Endless,
 }
 
 /// What is answered.
@@ -72,6 +85,8 @@ pub(crate) struct Answer {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     is_chunked: bool,
+    /// The body is all that is sent.
+    is_raw: bool,
     end: End,
 }
 
@@ -81,7 +96,18 @@ impl Answer {
     }
 
     pub(crate) fn status(status: &'static str) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), is_chunked: false, end: End::Whole }
+        let (headers, body) = (Vec::new(), Vec::new());
+        Self { status, headers, body, is_chunked: false, is_raw: false, end: End::Whole }
+    }
+
+    /// These bytes, whatever they are.
+    pub(crate) fn raw(bytes: &str) -> Self {
+        Self { is_raw: true, ..Self::ok(bytes) }
+    }
+
+    /// Nothing, until the client leaves.
+    pub(crate) fn silence() -> Self {
+        Self::raw("").silent_after(0)
     }
 
     pub(crate) fn redirect(to: &str) -> Self {
@@ -115,19 +141,29 @@ impl Answer {
         Self { end: End::Silent(bytes), ..self }
     }
 
+    /// Says so often what it has to say as anybody listens.
+    pub(crate) fn endless(self) -> Self {
+        Self { end: End::Endless, ..self }
+    }
+
     fn send(&self, stream: &mut impl Write) -> std::io::Result<()> {
         let mut head = format!("HTTP/1.1 {}\r\nConnection: close\r\n", self.status);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if self.is_chunked {
+        if self.is_raw {
+            head.clear();
+        } else if self.is_chunked {
             head.push_str("Transfer-Encoding: chunked\r\n");
-        } else if !self.status.starts_with("304") {
+        } else if !self.status.starts_with("304") && !matches!(self.end, End::Endless) {
             head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
         }
-        stream.write_all(format!("{head}\r\n").as_bytes())?;
+        if !self.is_raw {
+            head.push_str("\r\n");
+        }
+        stream.write_all(head.as_bytes())?;
         let length = match self.end {
-            End::Whole => self.body.len(),
+            End::Whole | End::Endless => self.body.len(),
             End::Closed(bytes) | End::Reset(bytes) | End::Silent(bytes) => bytes,
         };
         let body = &self.body[..length];
@@ -141,13 +177,16 @@ impl Answer {
         if self.is_chunked && matches!(self.end, End::Whole) {
             stream.write_all(b"0\r\n\r\n")?;
         }
+        if matches!(self.end, End::Endless) {
+            while stream.write_all(body).is_ok() {}
+        }
         stream.flush()
     }
 }
 
 /// A server on a port of its own.
 pub(crate) struct Server {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     scheme: &'static str,
     log: Arc<Mutex<Log>>,
 }
@@ -163,7 +202,7 @@ type Answers = Arc<dyn Fn(usize, &Request) -> Answer + Send + Sync>;
 impl Server {
     /// Answers each request by its number, from 0.
     pub(crate) fn start(answers: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), None, Arc::new(answers))
+        Self::listen(("127.0.0.1", 0), None, Asked::ToDownload, Arc::new(answers))
     }
 
     /// The same on a port that was chosen before.
@@ -171,17 +210,35 @@ impl Server {
         port: u16,
         answers: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(TcpListener::bind(("127.0.0.1", port)).unwrap(), None, Arc::new(answers))
+        Self::listen(("127.0.0.1", port), None, Asked::ToDownload, Arc::new(answers))
     }
 
     pub(crate) fn start_tls(
         config: Arc<ServerConfig>,
         answers: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), Arc::new(answers))
+        Self::listen(("127.0.0.1", 0), Some(config), Asked::ToDownload, Arc::new(answers))
     }
 
-    fn listen(listener: TcpListener, tls: Option<Arc<ServerConfig>>, answers: Answers) -> Self {
+    /// One whose answers somebody waits for, by any method; answers by the number of the request.
+    pub(crate) fn to_wait_for(answers: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(("127.0.0.1", 0), None, Asked::ToWait, Arc::new(move |number, _| answers(number)))
+    }
+
+    pub(crate) fn to_wait_for_tls(
+        config: Arc<ServerConfig>,
+        answers: impl Fn(usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(
+            ("127.0.0.1", 0),
+            Some(config),
+            Asked::ToWait,
+            Arc::new(move |number, _| answers(number)),
+        )
+    }
+
+    fn listen(at: (&str, u16), tls: Option<Arc<ServerConfig>>, asked: Asked, answers: Answers) -> Self {
+        let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let log: Arc<Mutex<Log>> = Arc::default();
@@ -190,7 +247,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (tls, answers, log) = (tls.clone(), Arc::clone(&answers), Arc::clone(&served));
-                thread::spawn(move || serve(stream.unwrap(), tls, &*answers, &log));
+                thread::spawn(move || serve(stream.unwrap(), tls, asked, &*answers, &log));
             }
         });
         Self { address, scheme, log }
@@ -219,12 +276,13 @@ impl Drop for Server {
 fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
+    asked: Asked,
     answers: &dyn Fn(usize, &Request) -> Answer,
     log: &Mutex<Log>,
 ) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    let Some(tls) = tls else { return exchange(&stream, &stream, answers, log) };
+    let Some(tls) = tls else { return exchange(&stream, &stream, asked, answers, log) };
     let mut secure = StreamOwned::new(ServerConnection::new(tls).unwrap(), stream.try_clone().unwrap());
     while secure.conn.is_handshaking() {
         // Who does not trust us is not heard; the test sees it on the other side.
@@ -232,7 +290,7 @@ fn serve(
             return;
         }
     }
-    exchange(&mut secure, &stream, answers, log);
+    exchange(&mut secure, &stream, asked, answers, log);
     secure.conn.send_close_notify();
     let _ = secure.flush();
 }
@@ -240,10 +298,11 @@ fn serve(
 fn exchange(
     mut stream: impl Read + Write,
     socket: &TcpStream,
+    asked: Asked,
     answers: &dyn Fn(usize, &Request) -> Answer,
     log: &Mutex<Log>,
 ) {
-    let request = match Request::read(&mut stream) {
+    let request = match Request::read(&mut stream, asked) {
         Ok(Some(request)) => request,
         Ok(None) => return,
         Err(fault) => return log.lock().unwrap().faults.push(fault),
@@ -257,7 +316,7 @@ fn exchange(
     // A client may leave before all is said.
     let _ = answer.send(&mut stream);
     match answer.end {
-        End::Whole | End::Closed(_) => {}
+        End::Whole | End::Closed(_) | End::Endless => {}
         End::Reset(_) => socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap(),
         End::Silent(_) => {
             let _ = stream.read(&mut [0]);

@@ -4,4 +4,3 @@ mod ends;
 mod http;
 mod kinds;
 mod secrets;
-mod server;

@@ -4,19 +4,17 @@ use std::net::TcpListener;
 
 use podkit_testkit::{Authority, free_port};
 
-use super::server::{Answer, Server, status};
 use crate::kit::{Sandbox, seed};
-
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+use crate::server::{Answer, Server};
 
 #[test]
 fn a_server_is_waited_for_until_it_answers_well() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|number| match number {
-        0 => status(503, "not yet"),
-        1 => Answer::Text("what is this?\r\n\r\n".to_owned()),
-        2 => Answer::Text(String::new()),
-        _ => status(204, ""),
+    let server = Server::to_wait_for(|number| match number {
+        0 => Answer::status("503 Service Unavailable").body("not yet"),
+        1 => Answer::raw("what is this?\r\n\r\n"),
+        2 => Answer::raw(""),
+        _ => Answer::raw("HTTP/1.1 204 No Content\r\n\r\n"),
     });
     let address = server.address;
     sandbox.config(&format!("wait: [{{http: 'http://{address}/healthz', interval: 20ms}}]\nfiles: []\n"));
@@ -27,16 +25,15 @@ fn a_server_is_waited_for_until_it_answers_well() {
     .expect_stderr("\"error\":\"invalid HTTP version parsed\"")
     .expect_stderr("\"error\":\"connection closed before message completed\"")
     .expect_stderr(&format!("\"is there\",\"condition\":\"http http://{address}/healthz\",\"seconds\":"));
-    let seen = server.seen();
-    assert_eq!(seen.len(), 4);
-    assert!(seen[0].starts_with("GET /healthz HTTP/1.1\n"), "{}", seen[0]);
-    assert!(seen[0].contains("user-agent: podkit-seed/"), "{}", seen[0]);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 4);
+    assert_eq!((&*requests[0].method, &*requests[0].path), ("GET", "/healthz"));
 }
 
 #[test]
 fn status_and_body_can_be_others() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|_| status(404, "state: ready\n"));
+    let server = Server::to_wait_for(|_| Answer::status("404 Not Found").body("state: ready\n"));
     let wait = |keys: &str| {
         let http = format!("http: {{url: 'http://{}/', {keys}}}", server.address);
         sandbox.config(&format!("deadline: 2s\nwait: [{{{http}}}]\nfiles: []\n"));
@@ -56,27 +53,31 @@ fn status_and_body_can_be_others() {
 fn headers_and_proof_are_sent_along() {
     let sandbox = Sandbox::new();
     let token = sandbox.write("token", "from-file\n");
-    for (keys, url, want) in [
-        (&*format!("auth: {{bearer_file: {}}}", token.display()), "", "authorization: Bearer from-file"),
-        ("auth: {user: me, password: it}", "", "authorization: Basic bWU6aXQ="),
-        ("headers: {X-Probe: one, Host: shop.example}", "", "host: shop.example"),
-        ("method: POST", "me:it@", "authorization: Basic bWU6aXQ="),
+    for (keys, url, method, name, value) in [
+        (
+            &*format!("auth: {{bearer_file: {}}}", token.display()),
+            "",
+            "GET",
+            "authorization",
+            "Bearer from-file",
+        ),
+        ("auth: {user: me, password: it}", "", "GET", "authorization", "Basic bWU6aXQ="),
+        ("headers: {X-Probe: one, Host: shop.example}", "", "GET", "host", "shop.example"),
+        ("method: POST", "me:it@", "POST", "authorization", "Basic bWU6aXQ="),
     ] {
-        let server = Server::start(|_| Answer::Text(OK.to_owned()));
+        let server = Server::to_wait_for(|_| Answer::ok(""));
         let yaml = format!("wait: [{{http: {{url: 'http://{url}{}/', {keys}}}}}]\n", server.address);
         let config = sandbox.write("http.yaml", yaml);
         seed().arg("--config").arg(config).expect_exit(0);
-        let seen = server.seen().concat();
-        assert!(seen.contains(want), "{seen}");
+        let requests = server.requests();
+        assert_eq!((&*requests[0].method, requests[0].header(name)), (method, Some(value)));
     }
 }
 
 #[test]
 fn a_redirect_is_an_answer_and_is_not_followed() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|_| {
-        Answer::Text("HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n".to_owned())
-    });
+    let server = Server::to_wait_for(|_| Answer::redirect("/login"));
     let http =
         |keys: &str| format!("wait: [{{http: {{url: 'http://{}/', {keys}}}}}]\nfiles: []\n", server.address);
     sandbox.config(&format!("deadline: 2s\n{}", http("")));
@@ -86,13 +87,14 @@ fn a_redirect_is_an_answer_and_is_not_followed() {
         .expect_stderr(" (status 302 and not 2xx: a redirect, which is not followed)\n");
     sandbox.config(&http("status: 302"));
     sandbox.seed().expect_exit(0);
-    assert!(server.seen().iter().all(|head| head.starts_with("GET / HTTP/1.1")), "{:?}", server.seen());
+    assert!(server.requests().iter().all(|request| request.path == "/"), "{:?}", server.requests());
 }
 
 #[test]
 fn a_server_that_never_answers_holds_up_nobody_else() {
     let sandbox = Sandbox::new();
-    let (silent, good) = (Server::start(|_| Answer::Silence), Server::start(|_| status(200, "")));
+    let silent = Server::to_wait_for(|_| Answer::silence());
+    let good = Server::to_wait_for(|_| Answer::ok(""));
     sandbox.config(&format!(
         "wait:\n  - {{http: 'http://{}/', timeout: 100ms}}\n  - {{http: 'http://{}/'}}\n  - tcp: localhost:{}\n\
          deadline: 2s\nfiles: []\n",
@@ -109,15 +111,13 @@ fn a_server_that_never_answers_holds_up_nobody_else() {
             "the deadline of 2s passed while waiting for http http://{}/ (no answer within 100ms)\n",
             silent.address
         ));
-    assert!(silent.seen().len() > 1, "a try that is over is followed by another");
+    assert!(silent.count() > 1, "a try that is over is followed by another");
 }
 
 #[test]
 fn a_body_without_end_is_read_up_to_a_limit() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|_| {
-        Answer::Endless(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nready {}", "x".repeat(9000)))
-    });
+    let server = Server::to_wait_for(|_| Answer::ok(format!("ready {}", "x".repeat(9000))).endless());
     let http = |body: &str| format!("http: {{url: 'http://{}/', body: '{body}'}}", server.address);
     sandbox.config(&format!("wait: [{{{}}}]\nfiles: []\n", http("^ready ")));
     sandbox.seed().expect_exit(0);
@@ -129,7 +129,10 @@ fn a_body_without_end_is_read_up_to_a_limit() {
 #[test]
 fn gone_is_any_server_that_does_not_answer_as_wanted() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|number| status(if number < 2 { 200 } else { 503 }, ""));
+    let server = Server::to_wait_for(|number| match number {
+        0 | 1 => Answer::ok(""),
+        _ => Answer::status("503 Service Unavailable"),
+    });
     let gone = |address: &str| format!("wait: [{{http: 'http://{address}/', until: gone}}]\nfiles: []\n");
     sandbox.config(&gone(&server.address.to_string()));
     sandbox
@@ -152,7 +155,7 @@ fn gone_is_any_server_that_does_not_answer_as_wanted() {
 #[test]
 fn a_try_that_the_deadline_cuts_short_does_not_show_that_it_is_gone() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|_| Answer::Silence);
+    let server = Server::to_wait_for(|_| Answer::silence());
     let address = server.address;
     sandbox.config(&format!(
         "deadline: 300ms\nwait: [{{http: 'http://{address}/', until: gone, timeout: 1m}}]\nfiles: []\n"
@@ -164,14 +167,14 @@ fn a_try_that_the_deadline_cuts_short_does_not_show_that_it_is_gone() {
 fn certificates_of_a_private_authority_are_trusted_where_it_is_given() {
     let sandbox = Sandbox::new();
     let authority = Authority::new("shop");
-    let server = Server::start_with(Some(authority.server().serve(None)), |_| status(200, ""));
+    let server = Server::to_wait_for_tls(authority.server().serve(None), |_| Answer::ok(""));
     let http = |tls: &str| format!("http: {{url: 'https://{}/'{tls}}}", server.address);
     for until in ["there", "gone"] {
         // What cannot be asked is not gone.
         sandbox.config(&format!("deadline: 2s\nwait: [{{{}, until: {until}}}]\nfiles: []\n", http("")));
         sandbox.seed().expect_exit(75).expect_stderr(" (invalid peer certificate: UnknownIssuer)\n");
     }
-    assert!(server.seen().is_empty());
+    assert_eq!(server.count(), 0);
     // The file may come later, as everything else that is waited for.
     sandbox.config(&format!("wait: [{{{}}}]\nfiles: []\n", http(", tls: {ca: '@/ca.pem'}")));
     let run = sandbox.seed().args(["--log-level", "debug"]).start();
@@ -193,7 +196,7 @@ fn a_client_certificate_is_shown() {
     sandbox.write("ca.pem", authority.pem());
     sandbox.write("cert.pem", client.cert);
     sandbox.write("key.pem", client.key);
-    let server = Server::start_with(Some(authority.server().serve(Some(&authority))), |_| status(200, ""));
+    let server = Server::to_wait_for_tls(authority.server().serve(Some(&authority)), |_| Answer::ok(""));
     let wait = |keys: &str| {
         let tls = format!("tls: {{ca: '@/ca.pem'{keys}}}");
         sandbox.config(&format!(

@@ -4,8 +4,8 @@ use std::fs;
 
 use podkit_testkit::free_port;
 
-use super::server::{Server, status};
 use crate::kit::{Sandbox, seed};
+use crate::server::{Answer, Server};
 
 #[test]
 fn check_prints_all_that_is_in_force_and_reads_it_back() {
@@ -77,7 +77,7 @@ fn what_the_config_calls_a_secret_is_not_told_by_a_program_either() {
 #[test]
 fn no_secret_is_ever_told() {
     let sandbox = Sandbox::new();
-    let server = Server::start(|_| status(401, "hunter2 is wrong"));
+    let server = Server::to_wait_for(|_| Answer::status("401 Unauthorized").body("hunter2 is wrong"));
     let (address, port) = (server.address, free_port());
     let yaml = format!(
         "deadline: 2s\nlog_level: debug\nwait:\n\
