@@ -68,8 +68,10 @@ fn drain_and_the_kubelet_count_with_the_same_grace_period() {
         for container in containers(&pod).filter(|container| container.get("lifecycle").is_some()) {
             let hook = strings(&container["lifecycle"]["preStop"]["exec"]["command"]);
             assert!(hook.contains(&grace), "{name}: {hook:?} has no {grace}");
-            let env = container["env"].as_array().expect("the hook's environment");
-            assert!(env.iter().any(|variable| variable["name"] == "HOST_IP"), "{name}: no HOST_IP");
+            // podman knows no such field, and has no probes from a node.
+            let env = container["env"].as_array().map_or(&[][..], Vec::as_slice);
+            let told = env.iter().any(|variable| variable["name"] == "HOST_IP");
+            assert!(told != name.starts_with("podman/"), "{name}: HOST_IP");
             hooks += 1;
         }
     }
@@ -141,6 +143,9 @@ fn pods() -> Vec<(String, Value)> {
 }
 
 fn pod_of(document: &Value) -> Option<&Value> {
+    if document["kind"] == "Pod" {
+        return document.get("spec");
+    }
     document["spec"].get("template")?.get("spec")
 }
 
@@ -153,11 +158,12 @@ fn strings(list: &Value) -> Vec<String> {
 }
 
 fn manifests() -> Vec<(String, Vec<Value>)> {
-    let files = fs::read_dir(EXAMPLES).unwrap().map(|entry| entry.unwrap().path());
+    let folders = [EXAMPLES.to_owned(), format!("{EXAMPLES}/podman")];
+    let files = folders.iter().flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().path());
     let yaml = files.filter(|path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml"));
     yaml.map(|path| {
         let text = fs::read_to_string(&path).unwrap();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = path.strip_prefix(EXAMPLES).unwrap().to_string_lossy().into_owned();
         let documents = documents(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         (name, documents)
     })

@@ -75,6 +75,8 @@ enum Word {
     Over,
     /// Ship will be killed now: what arrives twice from here on was in flight.
     Kill,
+    /// Something that the pod's keeper has done, for whoever reads.
+    Note(String),
     /// A container has ended.
     End(&'static str, End),
     /// The table and the verdict.
@@ -100,6 +102,7 @@ impl Word {
             ["end", name, code] => {
                 Self::End(one_of(&CONTAINERS, name)?, End::Code(code.parse().map_err(|_| unknown())?))
             }
+            ["note", _, ..] => Self::Note(words[1..].join(" ")),
             ["report"] => Self::Report,
             _ => return Err(unknown()),
         })
@@ -211,6 +214,7 @@ impl Outside {
                 self.life.ends.push((container, end));
                 format!("{container} has ended with {end}")
             }
+            Word::Note(text) => text,
             Word::Report => return Ok(()),
         };
         let phase = self.phase.map_or("outside", |(name, _)| name);
@@ -299,11 +303,13 @@ mod tests {
             ("phase init", Word::Phase("init")),
             ("delivers 12", Word::Delivers(12)),
             ("end ship 75", end),
+            ("note ship  starts again", Word::Note("ship starts again".into())),
             (" report ", Word::Report),
         ] {
             assert_eq!(Word::parse(line).unwrap(), word);
         }
-        for line in ["", "phase", "phase x", "delivers", "delivers -1", "end ship", "end nobody 0", "load 5"]
+        for line in
+            ["", "note", "phase", "phase x", "delivers", "delivers -1", "end ship", "end nobody 0", "load 5"]
         {
             let error = Word::parse(line).unwrap_err().to_string();
             assert_eq!(error, format!("{line:?} on stdin is no word of `outside`"));
