@@ -105,6 +105,11 @@ impl Session {
                 units::show_size(self.config.batch_size_wanted)
             );
         }
+        for name in self.shared.catalog.borrow().absent() {
+            tracing::info!(
+                "the positions of {name}, which is not in the config, are kept: put in again, it goes on where it was"
+            );
+        }
         tracing::info!(
             "shipping {} to {}",
             counted(self.ledger.followed(), "file"),

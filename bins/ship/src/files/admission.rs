@@ -16,13 +16,14 @@ use crate::files::listing::is_neighbour;
 /// Whether a file is the one that the checkpoint speaks of.
 ///
 /// The inode must be the same, the device too unless there was a reboot in between (device numbers are given anew),
-/// and the content at its beginning and before each position.
+/// and the content at its beginning and before the furthest position.
 pub(crate) fn is_saved(saved: &Saved, same_boot: bool, identity: Identity, file: &File) -> io::Result<bool> {
     let same_place = saved.inode == identity.inode && (saved.device == identity.device || !same_boot);
     Ok(same_place && holds(saved.head, saved.positions.values(), file)?)
 }
 
-/// Whether a file holds all that was followed up to some positions: the same head, the same tail before each.
+/// Whether a file holds all that was followed up to some positions: the same head, the same tail before the furthest.
+/// What lies before the others may have been freed since: not all of them hold that back.
 pub(crate) fn holds<'a>(
     head: Fingerprint,
     positions: impl IntoIterator<Item = &'a Position>,
@@ -31,13 +32,10 @@ pub(crate) fn holds<'a>(
     if head.grown(file)?.is_none() {
         return Ok(false);
     }
-    let size = file.metadata()?.len();
-    for position in positions {
-        if size < position.offset || !position.tail.is_tail(file, position.offset)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let Some(furthest) = positions.into_iter().max_by_key(|position| position.offset) else {
+        return Ok(true);
+    };
+    Ok(file.metadata()?.len() >= furthest.offset && furthest.tail.is_tail(file, furthest.offset)?)
 }
 
 /// Where the positions of a generation are in a file that may be its copy; `None` where it is none. Without a head

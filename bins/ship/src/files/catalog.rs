@@ -236,6 +236,14 @@ impl Catalog {
         followed.chain(self.known.iter().cloned()).collect()
     }
 
+    /// The destinations that have positions and that the config does not name.
+    pub(crate) fn absent(&self) -> BTreeSet<String> {
+        let destinations = self.ledger.destinations();
+        let known = self.known.iter().flat_map(|saved| saved.positions.keys());
+        let followed = self.generations.values().flat_map(|generation| generation.absent.keys());
+        known.chain(followed).filter(|name| !destinations.contains(name)).cloned().collect()
+    }
+
     /// The number of files with bytes that are not acknowledged everywhere.
     pub(crate) fn pending_files(&self) -> usize {
         self.generations.values().filter(|generation| generation.is_pending()).count()
@@ -364,7 +372,7 @@ impl Catalog {
                 is_there || std::fs::metadata(&saved.path).is_ok_and(|meta| meta.ino() == saved.inode);
             let was_looked_for = saved.path.parent().is_some_and(|dir| listing.directories.contains(dir));
             if first && !is_there && was_looked_for {
-                self.ledger.disk.lost.add(report_missing(saved));
+                self.ledger.disk.lost.add(report_missing(saved, self.ledger.destinations()));
             }
             is_there || !was_looked_for
         });
@@ -387,7 +395,9 @@ impl Catalog {
             let Ok(file) = open(&candidate.path) else { continue };
             // A copy that was recognised while the original was whole needs no other proof.
             let head = (generation.copy != Some(candidate.identity)).then_some(generation.head);
-            if let Ok(Some(positions)) = positions_in(head, &generation.positions, &file) {
+            let (names, absent): (Vec<_>, Vec<_>) = generation.absent.clone().into_iter().unzip();
+            let positions = [generation.positions.as_slice(), absent.as_slice()].concat();
+            if let Ok(Some(mut positions)) = positions_in(head, &positions, &file) {
                 tracing::info!(
                     "{:?} was cut after a copy to {:?}; going on there",
                     generation.name,
@@ -398,6 +408,8 @@ impl Catalog {
                 generation.listed = candidate.listed;
                 generation.head = Fingerprint::head(&file).unwrap_or_default();
                 generation.file = Rc::new(file);
+                let absent = positions.split_off(generation.positions.len());
+                generation.absent = names.into_iter().zip(absent).collect();
                 generation.positions = positions;
                 generation.is_copy = true;
                 (generation.durable, generation.moved) = (0, true);
@@ -438,10 +450,13 @@ impl Catalog {
     }
 }
 
-/// What the checkpoint speaks of and is not there any more at a restart; returns the bytes that are lost with it.
-fn report_missing(saved: &Saved) -> u64 {
-    let reached = saved.positions.values().map(|position| position.offset).min().unwrap_or(0);
-    let lost = saved.size.saturating_sub(reached);
+/// What the checkpoint speaks of and is not there any more at a restart; returns the bytes that are lost with it to the
+/// destinations. One that was taken out meanwhile misses nothing, unless nobody but such ones was to get them.
+fn report_missing(saved: &Saved, destinations: &[String]) -> u64 {
+    let wanted = destinations.iter().filter_map(|name| saved.positions.get(name));
+    let reached = wanted.map(|position| position.offset).min();
+    let reached = reached.or_else(|| saved.positions.values().map(|position| position.offset).min());
+    let lost = saved.size.saturating_sub(reached.unwrap_or(0));
     if lost > 0 {
         tracing::warn!("{:?} is gone since the last run; {lost} of its bytes were not delivered", saved.path);
     }

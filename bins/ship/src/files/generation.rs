@@ -70,6 +70,8 @@ pub(crate) struct Generation {
     pub(crate) grown: Instant,
     /// One for each destination.
     pub(crate) positions: Vec<Position>,
+    /// Those of destinations that the config does not name now, should they come back. They hold back nothing.
+    pub(crate) absent: BTreeMap<String, Position>,
     /// Whether a position moved since the last save.
     pub(crate) moved: bool,
     /// Up to here the saved positions of all destinations go: what lies before is read by nobody again.
@@ -103,8 +105,9 @@ pub(crate) enum Look {
 
 impl Generation {
     /// The position furthest into the file.
-    pub(crate) fn furthest(&self) -> Position {
-        self.positions.iter().copied().max_by_key(|position| position.offset).unwrap_or_default()
+    fn furthest(&self) -> Position {
+        let positions = self.positions.iter().chain(self.absent.values());
+        positions.copied().max_by_key(|position| position.offset).unwrap_or_default()
     }
 
     /// The most bytes that a destination still waits for.
@@ -229,8 +232,8 @@ impl Generation {
 
     /// What the checkpoint keeps of it.
     pub(crate) fn save(&self, destinations: &[String]) -> Saved {
-        let positions: BTreeMap<_, _> =
-            destinations.iter().cloned().zip(self.positions.iter().copied()).collect();
+        let mut positions = self.absent.clone();
+        positions.extend(destinations.iter().cloned().zip(self.positions.iter().copied()));
         Saved {
             name: self.name.clone(),
             path: self.path.clone(),

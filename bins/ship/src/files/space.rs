@@ -18,7 +18,7 @@ use nix::unistd::{UnlinkatFlags, Whence, lseek, unlinkat};
 use crate::files::generation::Identity;
 
 /// The beginning that is never freed: the fingerprint lies there. A block of most file systems.
-const HEAD_BLOCK: u64 = 4 << 10;
+pub(super) const HEAD_BLOCK: u64 = 4 << 10;
 /// Bytes before a position that a fingerprint covers.
 const TAIL: u64 = 256;
 /// What is freed at once is at least this and at most [`MAX_STEP`]: a call costs the journal of the file system a

@@ -21,6 +21,7 @@ mod reclaim;
 mod reload;
 mod reloading;
 mod resend;
+mod returning;
 mod sample;
 mod setup;
 mod splunk;

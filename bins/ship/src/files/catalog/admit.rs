@@ -1,11 +1,13 @@
 //! How a file that a scan found comes to be followed: from its beginning, from where it was left, or not at all.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Catalog;
@@ -15,7 +17,7 @@ use crate::files::Fingerprint;
 use crate::files::admission::{holds, is_copy_of, is_saved, open};
 use crate::files::generation::{Generation, Identity, Stamp};
 use crate::files::listing::{Found, is_neighbour};
-use crate::files::space::{BLOCK, punched};
+use crate::files::space::{BLOCK, HEAD_BLOCK, punched};
 
 /// File times have the coarse clock of the kernel (a tick, 10 ms at most); a file this much "older" may be newer.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
@@ -165,10 +167,29 @@ impl Catalog {
             destinations.iter().map(|name| saved.positions.get(name).copied().unwrap_or_default()).collect();
         let durable = positions.iter().map(|position| position.offset).min().unwrap_or(0);
         let key = if saved.key == 0 { self.keys.next(found.identity) } else { saved.key };
+        let mut absent = saved.positions.clone();
+        absent.retain(|name, _| !destinations.contains(name));
+        let ledger = Arc::clone(&self.ledger);
         let generation = self.insert(found, saved.name.clone(), file, positions, key)?;
-        (generation.durable, generation.is_copy) = (durable, is_copy);
-        for (destination, position) in generation.positions.iter().enumerate() {
+        (generation.durable, generation.is_copy, generation.absent) = (durable, is_copy, absent);
+        for (destination, position) in generation.positions.iter_mut().enumerate() {
             generation.account.acknowledge(destination, position.offset);
+            let lost = generation.punched.saturating_sub(position.offset.max(HEAD_BLOCK));
+            let name = &ledger.destinations()[destination];
+            if lost == 0 || !saved.positions.contains_key(name) {
+                continue;
+            }
+            tracing::warn!(
+                "{lost} bytes of {:?} were freed while {name} was not in the config, and do not go to it",
+                found.path
+            );
+            ledger.disk.lost.add(lost);
+            // In the hole there is nothing to compare with; below it the reader goes past it by itself.
+            if position.offset > HEAD_BLOCK {
+                generation.account.filter(destination, lost);
+                let tail = Fingerprint::tail(&generation.file, generation.punched)?;
+                *position = Position { offset: generation.punched, tail };
+            }
         }
         Ok(())
     }
@@ -215,6 +236,7 @@ impl Catalog {
             is_copy: false,
             grown: Instant::now(),
             positions,
+            absent: BTreeMap::new(),
             moved: true,
             durable: 0,
             punched,
