@@ -148,7 +148,10 @@ impl Session {
         self.shared.control.finish();
         let stop = self.process.stop.clone();
         tokio::select! {
-            () = self.until_delivered(requests) => self.close(),
+            () = self.until_delivered(requests) => {
+                self.answer_flushes(requests).await;
+                self.close()
+            }
             () = stop.begun() => self.end(requests).await,
         }
     }
@@ -157,7 +160,10 @@ impl Session {
     pub(crate) async fn end(&mut self, requests: &mut mpsc::Receiver<FlushRequest>) -> Result<Exit, Failure> {
         self.shared.control.finish();
         let deadline = Deadline::after(self.config.deadline);
-        match tokio::time::timeout_at(deadline.instant().into(), self.until_delivered(requests)).await {
+        let delivered =
+            tokio::time::timeout_at(deadline.instant().into(), self.until_delivered(requests)).await;
+        self.answer_flushes(requests).await;
+        match delivered {
             // The last acknowledgement may have come with the deadline.
             Err(_) if self.ledger.pending() > 0 => {
                 // Beside what is pending, files that could not be read are the lesser fault.
@@ -255,6 +261,16 @@ impl Session {
         self.flushes.spawn_local(flush(Rc::clone(&self.shared), request));
     }
 
+    /// The end is there: tells all who wait for a flush how far it came, and takes no more.
+    async fn answer_flushes(&mut self, requests: &mut mpsc::Receiver<FlushRequest>) {
+        requests.close();
+        while let Ok(request) = requests.try_recv() {
+            self.flush(request);
+        }
+        self.shared.control.close();
+        while self.flushes.join_next().await.is_some() {}
+    }
+
     fn scan(&self, watch: &mut Watch) {
         self.shared.catalog.borrow_mut().scan();
         self.watch(watch);
@@ -338,8 +354,8 @@ fn crash(ended: Result<(), JoinError>) {
     }
 }
 
-/// Waits until all whole lines that the files hold now are acknowledged everywhere. Gives the request back where a new
-/// config comes first.
+/// Waits until all whole lines that the files hold now are acknowledged everywhere, or nothing more is tried. Gives the
+/// request back where a new config comes first.
 async fn flush(shared: Rc<Shared>, request: FlushRequest) -> Option<FlushRequest> {
     let ends: HashMap<u64, u64> = shared.catalog.borrow().line_ends();
     let pending = || shared.catalog.borrow().pending_up_to(&ends);
@@ -355,6 +371,7 @@ async fn flush(shared: Rc<Shared>, request: FlushRequest) -> Option<FlushRequest
     let in_time = tokio::select! {
         biased;
         in_time = tokio::time::timeout(request.wait, delivered) => in_time.is_ok(),
+        () = shared.control.closing() => pending() == 0,
         () = shared.control.resting() => {
             return Some(FlushRequest { wait: request.wait.saturating_sub(begun.elapsed()), ..request });
         }

@@ -12,12 +12,14 @@ use tokio::task::LocalSet;
 use crate::checkpoint::Store;
 use crate::config::Config;
 use crate::error::Error;
-use crate::instance::{Heartbeat, Shipper, View};
+use crate::instance::{FlushRequest, Heartbeat, Shipper, View};
 use crate::metrics::Reloads;
 use crate::session::{Estate, Process, Session, Turn};
 
 /// Flushes that may wait at once: each container's preStop asks for one.
 const MAX_FLUSHES: usize = 16;
+/// For the answers that are under way at the end: they are made, and only have to be sent.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Between looks at the config file.
 const LOOK_AT_CONFIG: Duration = Duration::from_secs(1);
 
@@ -52,28 +54,55 @@ async fn ship(loaded: Loaded<Config>, signals: Signals, max_files: usize) -> Res
     });
     let checkpoint = process.store.load()?;
     let (is_once, admin) = (config.once, config.admin);
-    let mut session = Session::new(config, &process, Estate { checkpoint, held: Vec::new() });
+    let session = Session::new(config, &process, Estate { checkpoint, held: Vec::new() });
     let (flushes, mut requests) = mpsc::channel(MAX_FLUSHES);
     let phase = SharedPhase::default();
     let view = Arc::new(View::new(&session.ledger, &session.metrics));
-    if let Some(address) = admin {
+    let serve = |address| {
         let (phase, stop, heartbeat) = (phase.clone(), process.stop.clone(), process.heartbeat.clone());
         let shipper = Shipper { phase, stop, heartbeat, view: Arc::clone(&view), flushes };
-        podkit_admin::serve(address, Arc::new(shipper))?;
+        podkit_admin::serve(address, Arc::new(shipper))
+    };
+    let admin = admin.map(serve).transpose()?;
+    let outcome = if is_once {
+        once(session, &phase, &mut requests).await
+    } else {
+        follow(session, reload, &process, &phase, &view, &mut requests).await
+    };
+    if let Some(admin) = admin {
+        admin.rest(LAST_ANSWERS);
     }
+    outcome
+}
+
+async fn once(
+    mut session: Session,
+    phase: &SharedPhase,
+    requests: &mut mpsc::Receiver<FlushRequest>,
+) -> Result<Exit, Failure> {
+    session.start()?;
+    phase.set(Phase::Stopping);
+    session.once(requests).await
+}
+
+/// Ships under one config after the other, until the stop begins.
+async fn follow(
+    mut session: Session,
+    reload: Reload<Config>,
+    process: &Rc<Process>,
+    phase: &SharedPhase,
+    view: &View,
+    requests: &mut mpsc::Receiver<FlushRequest>,
+) -> Result<Exit, Failure> {
     session.start()?;
     phase.set(Phase::Running);
-    if is_once {
-        phase.set(Phase::Stopping);
-        return session.once(&mut requests).await;
-    }
     let (tell, mut configs) = mpsc::channel(1);
     tokio::task::spawn_local(watch_config(reload, process.reloads.clone(), tell));
     loop {
-        match session.follow(&mut requests, &mut configs).await {
+        match session.follow(requests, &mut configs).await {
             Turn::Stop => {
                 phase.set(Phase::Stopping);
-                return session.end(&mut requests).await;
+                return session.end(requests).await;
             }
             Turn::Reload(new) => {
                 if let Some(key) = session.fixed_key(&new) {
@@ -81,7 +110,7 @@ async fn ship(loaded: Loaded<Config>, signals: Signals, max_files: usize) -> Res
                     continue;
                 }
                 let (old, estate, flushes) = session.rest().await;
-                session = take_over(*new, old, &process, estate)?;
+                session = take_over(*new, old, process, estate)?;
                 view.show(&session.ledger, &session.metrics);
                 flushes.into_iter().for_each(|request| session.flush(request));
             }

@@ -3,19 +3,19 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use podkit_cli::Report;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{Instance, routes};
 
 /// Kubelet, Prometheus, podkit-drain and a person need a handful; the rest is for those who forget to close.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: u32 = 256;
 /// A request head without a body fits many times.
 const MAX_HEAD: usize = 16 << 10;
 /// How long a client may take to send a head, and may stay without sending one.
@@ -56,10 +56,12 @@ impl Report for Error {
     }
 }
 
-/// A running admin server; it runs until the process ends.
+/// A running admin server; it runs until the process ends, or until it [rests](Self::rest).
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
+    ending: watch::Sender<bool>,
+    ended: mpsc::Receiver<()>,
 }
 
 impl Admin {
@@ -67,6 +69,14 @@ impl Admin {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes no more requests, and waits until those that came are answered, but no longer than this. For the very end
+    /// of a process: an answer that is under way would break off with it.
+    pub fn rest(self, at_most: Duration) {
+        self.ending.send_replace(true);
+        // An error tells that the thread is gone, or that a client takes its time.
+        let _ = self.ended.recv_timeout(at_most);
     }
 }
 
@@ -83,21 +93,40 @@ pub fn serve(address: SocketAddr, instance: Arc<dyn Instance>) -> Result<Admin, 
         let _inside = runtime.enter();
         tokio::net::TcpListener::from_std(listener).map_err(Error::Start)?
     };
+    let ((ending, is_ending), (tell, ended)) = (watch::channel(false), mpsc::sync_channel(1));
     std::thread::Builder::new()
         .name("admin".to_owned())
-        .spawn(move || runtime.block_on(accept(listener, instance)))
+        .spawn(move || {
+            runtime.block_on(accept(listener, instance, is_ending));
+            // Nobody waits where the process goes on without it.
+            let _ = tell.send(());
+        })
         .map_err(Error::Start)?;
     tracing::info!("admin port listens on {address}");
-    Ok(Admin { address })
+    Ok(Admin { address, ending, ended })
 }
 
-async fn accept(listener: tokio::net::TcpListener, instance: Arc<dyn Instance>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Serves until the end is told, and then until all that was asked is answered.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    instance: Arc<dyn Instance>,
+    mut is_ending: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let mut complained: Option<Instant> = None;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = told(&mut is_ending) => break,
+        };
+        let Ok(place) = place else { return };
+        match accepted {
             Ok((stream, peer)) => {
+                let mut is_ending = is_ending.clone();
                 // A client that does not read must not keep its place: zero windows count too (tcp(7)).
                 let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIMEOUT));
                 let instance = Arc::clone(&instance);
@@ -107,12 +136,20 @@ async fn accept(listener: tokio::net::TcpListener, instance: Arc<dyn Instance>) 
                         async move { Ok::<_, Infallible>(routes::answer(&*instance, peer, &request).await) }
                     });
                     // A client that breaks off or talks nonsense is its own problem.
-                    let _ = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEAD_TIMEOUT)
-                        .max_buf_size(MAX_HEAD)
-                        .serve_connection(TokioIo::new(stream), answer)
-                        .await;
+                    let mut connection = std::pin::pin!(
+                        http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(HEAD_TIMEOUT)
+                            .max_buf_size(MAX_HEAD)
+                            .serve_connection(TokioIo::new(stream), answer)
+                    );
+                    tokio::select! {
+                        _ = connection.as_mut() => {}
+                        () = told(&mut is_ending) => {
+                            connection.as_mut().graceful_shutdown();
+                            let _ = connection.await;
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -124,5 +161,15 @@ async fn accept(listener: tokio::net::TcpListener, instance: Arc<dyn Instance>) 
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    drop(listener);
+    // All places are free again once all connections are done.
+    let _ = places.acquire_many(MAX_CONNECTIONS).await;
+}
+
+/// Returns when the end is told, and never where nobody is left to tell it.
+async fn told(is_ending: &mut watch::Receiver<bool>) {
+    if is_ending.wait_for(|is_ending| *is_ending).await.is_err() {
+        std::future::pending().await
     }
 }

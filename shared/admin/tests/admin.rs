@@ -82,6 +82,42 @@ impl Drain for Recorder {
     }
 }
 
+/// Answers a flush when the test says so.
+struct Slow {
+    asked: std::sync::mpsc::Sender<()>,
+    answered: Mutex<Option<tokio::sync::oneshot::Receiver<Flushed>>>,
+}
+
+impl Instance for Slow {
+    fn live(&self) -> Reasons {
+        Vec::new()
+    }
+
+    fn ready(&self) -> Reasons {
+        Vec::new()
+    }
+
+    fn startup(&self) -> Reasons {
+        Vec::new()
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+
+    fn status(&self) -> Value {
+        json!({})
+    }
+
+    fn flush(&self, _: Duration) -> Option<Answer<Flushed>> {
+        let answered = self.answered.lock().unwrap().take()?;
+        self.asked.send(()).unwrap();
+        Some(Box::pin(async { answered.await.unwrap() }))
+    }
+
+    fn quit(&self) {}
+}
+
 fn start(recorder: Recorder) -> (SocketAddr, Arc<Recorder>) {
     let recorder = Arc::new(recorder);
     let admin: Admin = serve((Ipv4Addr::LOCALHOST, 0).into(), recorder.clone()).unwrap();
@@ -219,6 +255,24 @@ fn a_client_that_does_not_read_its_answer_loses_its_place() {
     assert_eq!(http("GET", address, "/livez").unwrap().status, 200);
     // The server's reset is what the next write meets.
     eventually("the server gives the connection up", || unread.write_all(b"\r\n").is_err().then_some(()));
+}
+
+#[test]
+fn what_was_asked_is_answered_before_it_rests() {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let slow = Slow { asked, answered: Mutex::new(Some(answered)) };
+    let admin = serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::new(slow)).unwrap();
+    let address = admin.address();
+    let flush = std::thread::spawn(move || http("POST", address, "/flush?wait=20s").unwrap());
+    is_asked.recv_timeout(podkit_testkit::PATIENCE).unwrap();
+    let rests = std::thread::spawn(move || admin.rest(podkit_testkit::PATIENCE));
+    eventually("it takes no more", || TcpStream::connect(address).is_err().then_some(()));
+    assert!(!rests.is_finished());
+    answer.send(Flushed::Done(json!({"late": true}))).unwrap();
+    let reply = flush.join().unwrap();
+    assert_eq!((reply.status, reply.json()), (200, json!({"late": true})));
+    rests.join().unwrap();
 }
 
 #[test]

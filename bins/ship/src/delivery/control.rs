@@ -19,6 +19,8 @@ pub(crate) struct Control {
     ending: Notify,
     /// Nothing more is read under this config.
     resting: watch::Sender<bool>,
+    /// What is not delivered by now is not in this process.
+    closing: watch::Sender<bool>,
     /// How many flushes wait: no waiting for a batch to fill.
     flushing: Cell<usize>,
 }
@@ -32,6 +34,7 @@ impl Control {
             finishing: Cell::new(false),
             ending: Notify::new(),
             resting: watch::Sender::new(false),
+            closing: watch::Sender::new(false),
             flushing: Cell::new(0),
         }
     }
@@ -75,6 +78,16 @@ impl Control {
     pub(crate) async fn resting(&self) {
         // The sender is in `self`, so the channel is never closed while this waits.
         let _ = self.resting.subscribe().wait_for(|resting| *resting).await;
+    }
+
+    /// Nothing more is delivered.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Returns when nothing more is delivered.
+    pub(crate) async fn closing(&self) {
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// Sends what there is without waiting for more, for as long as the guard lives.

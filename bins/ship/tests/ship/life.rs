@@ -119,6 +119,35 @@ fn flush_says_what_is_pending_when_the_backend_is_down() {
 }
 
 #[test]
+fn a_flush_that_waits_is_answered_before_the_exit() {
+    for (opens, exit, status, pending) in [(true, 0, 200, 0), (false, 75, 504, lines(0..3).len())] {
+        let (volume, receiver) = (Volume::new(), Receiver::start());
+        receiver.close_gate();
+        volume.write("app.log", &lines(0..3));
+        let (run, admin) = volume.ship_lazily(&receiver.url());
+        let deadline = if opens { "20s" } else { "300ms" };
+        let ship = started(run.args(["--shutdown-deadline", deadline]));
+        let flush = std::thread::spawn(move || http("POST", admin, "/flush?wait=25s"));
+        // Batches fill for long here, so it is sent because of the flush.
+        receiver.wait_for_requests(1);
+        ship.signal(Signal::SIGTERM);
+        ship.wait_for_stderr("SIGTERM: stopping");
+        if opens {
+            receiver.open_gate();
+        }
+        let reply = flush.join().unwrap().expect("an answer before the exit");
+        assert_eq!(
+            (reply.status, &reply.json()["pending_bytes"]),
+            (status, &pending.into()),
+            "{}",
+            reply.body
+        );
+        let _ = ship.wait().expect_exit(exit);
+        receiver.open_gate();
+    }
+}
+
+#[test]
 fn quit_ends_in_order() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     let (run, admin) = volume.ship_lazily(&receiver.url());
