@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use podkit_lifecycle::Deadline;
 
@@ -61,9 +61,14 @@ async fn in_order(control: &mut Control, quiet: Duration, waiting_for: &Cell<&st
             ended(&app).await;
         }
         waiting_for.set(OUTBOUND);
-        // An app that has closed its port, or that we do not know, may still flush, one connection after the other.
-        until(|| state.in_flight(Direction::Outbound) == 0 && state.quiet_for(Direction::Outbound) >= quiet)
-            .await;
+        // An app that has closed its port, or that we do not know, may still flush, one connection after the other. One
+        // that gets its SIGTERM with ours has only begun to: what was quiet before says nothing of that.
+        let closed = Instant::now();
+        until(|| {
+            let quiet_for = state.quiet_for(Direction::Outbound).min(closed.elapsed());
+            state.in_flight(Direction::Outbound) == 0 && quiet_for >= quiet
+        })
+        .await;
         control.close_doors(|_| true).await?;
         for listener in state.of(Direction::Outbound) {
             control.close_idle(&listener).await?;

@@ -132,6 +132,14 @@ fn quit_ends_as_sigterm_does() {
 
 /// The app and its way out: an inbound and an outbound listener.
 fn pod(app: std::net::SocketAddr, world: std::net::SocketAddr) -> (Proxy, tempfile::TempDir) {
+    pod_with_quiet(app, world, "100ms")
+}
+
+fn pod_with_quiet(
+    app: std::net::SocketAddr,
+    world: std::net::SocketAddr,
+    quiet: &str,
+) -> (Proxy, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let (inside, out) = (free_port(), free_port());
     let file = dir.path().join("proxy.yaml");
@@ -140,7 +148,7 @@ fn pod(app: std::net::SocketAddr, world: std::net::SocketAddr) -> (Proxy, tempfi
          - {{name: web, listen: \"127.0.0.1:{inside}\", to: app, direction: inbound}}\n\
          - {{name: db, listen: \"127.0.0.1:{out}\", to: world, direction: outbound}}\n\
          upstreams:\n- {{name: app, address: \"{app}\"}}\n- {{name: world, address: \"{world}\"}}\n\
-         shutdown: {{quiet: 100ms}}\n",
+         shutdown: {{quiet: {quiet}}}\n",
     );
     std::fs::write(&file, text).unwrap();
     let listeners = [inside, out].map(|port| ([127, 0, 0, 1], port).into()).to_vec();
@@ -161,6 +169,24 @@ fn outbound_works_until_the_app_has_ended() {
     assert_eq!((response.text(), response.closes()), ("hello", false), "new connections too");
     assert!(!proxy.process.has_ended());
     drop(app);
+    proxy.process.wait().expect_exit(0);
+}
+
+/// An app that is stopped with us, as in a pod of plain containers, closes its port first and flushes then.
+#[test]
+fn an_app_that_has_just_closed_its_port_has_a_quiet_period_to_flush_in() {
+    let world = Origin::hello();
+    let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (proxy, _dir) = pod_with_quiet(app.local_addr().unwrap(), world.address, "2s");
+    let out = proxy.listeners[1];
+    proxy.ask("POST", "/drain?lease=60s");
+    // The drain is quiet for longer than that by now, and so is the way out.
+    std::thread::sleep(Duration::from_millis(2100));
+    proxy.process.signal(Signal::SIGTERM);
+    drop(app);
+    proxy.process.wait_for_stderr("inbound is quiet");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(Client::connect(out).get("/flush").text(), "hello");
     proxy.process.wait().expect_exit(0);
 }
 
