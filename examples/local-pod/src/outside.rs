@@ -29,10 +29,10 @@ use crate::{
     volumes::Volumes,
 };
 
-/// How long lines may take from the app to the backend before the pod is given up.
-const DELIVERY: Duration = Duration::from_secs(60);
+/// How long answers, and lines on their way from the app to the backend, may take before the pod is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often the backend is asked what has arrived.
+/// How often to look what has arrived.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The containers of the pod, as `end` names them.
@@ -67,6 +67,8 @@ enum Word {
     Load,
     /// The clients go; done when all that was under way is answered.
     Leave,
+    /// Done when so many more requests were answered.
+    Serves(u64),
     /// Done when so many more lines have arrived at the backend.
     Delivers(u64),
     /// From here on requests may fail, for a reason that the table tells: they are counted apart.
@@ -96,6 +98,7 @@ impl Word {
             ["load"] => Self::Load,
             ["leave"] => Self::Leave,
             ["delivers", lines] => Self::Delivers(lines.parse().map_err(|_| unknown())?),
+            ["serves", requests] => Self::Serves(requests.parse().map_err(|_| unknown())?),
             ["outage"] => Self::Outage,
             ["over"] => Self::Over,
             ["kill"] => Self::Kill,
@@ -185,8 +188,15 @@ impl Outside {
                 self.leave().await;
                 format!("traffic goes elsewhere: {}", progress(&self.life.load))
             }
+            Word::Serves(requests) => {
+                self.reaches(requests, "requests were not answered", |outside| {
+                    outside.counts().took.len() as u64
+                })
+                .await?;
+                progress(&self.counts())
+            }
             Word::Delivers(lines) => {
-                self.delivers(lines).await?;
+                self.reaches(lines, "lines did not reach the backend", Self::delivered).await?;
                 format!("{}; {} lines at the backend", progress(&self.counts()), self.delivered())
             }
             Word::Outage => {
@@ -241,16 +251,14 @@ impl Outside {
         self.backend.stored().tally.delivered()
     }
 
-    async fn delivers(&self, lines: u64) -> Result<(), Error> {
-        let (goal, deadline) = (self.delivered() + lines, Instant::now() + DELIVERY);
-        while self.delivered() < goal {
+    /// Waits until `count` has grown by `more`; `what` says what else is wrong.
+    async fn reaches(&self, more: u64, what: &str, count: impl Fn(&Self) -> u64) -> Result<(), Error> {
+        let (goal, deadline) = (count(self) + more, Instant::now() + PATIENCE);
+        while count(self) < goal {
             if Instant::now() > deadline {
-                let missing = goal - self.delivered();
-                let limit = DELIVERY.as_secs();
-                return Err(Error::Outside(format!(
-                    "{missing} of {lines} lines did not reach the backend within {limit}s; {}",
-                    progress(&self.counts())
-                )));
+                let (missing, limit) = (goal - count(self), PATIENCE.as_secs());
+                let told = progress(&self.counts());
+                return Err(Error::Outside(format!("{missing} of {more} {what} within {limit}s; {told}")));
             }
             sleep(LOOK).await;
         }
