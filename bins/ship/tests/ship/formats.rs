@@ -8,7 +8,7 @@ use podkit_testkit::http;
 use serde_json::{Value, json};
 
 use crate::receiver::Receiver;
-use crate::setup::{Volume, assert_balanced, ledger, messages, metric, started};
+use crate::setup::{Volume, assert_balanced, ledger, lines, messages, metric, started};
 
 const JAVA: &str = "2026-03-04 05:06:07,123 ERROR shop.Cart - cannot pay\n\
     java.lang.IllegalStateException: no card\n\
@@ -199,19 +199,26 @@ fn a_trace_that_is_written_in_pieces_stays_one_event() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     let to = format!("http: {{url: \"{}\"}}", receiver.url());
     let (run, _) = volume.configured_as("multiline: auto", &[&to], "");
+    let markers = format!("  - {{include: [\"{}\"]}}\ndestinations:", volume.file("markers.txt").display());
+    volume
+        .write("ship.yaml", &volume.config("multiline: auto", &[&to], "").replace("destinations:", &markers));
     let ship = started(run);
     let mut file = volume.open("app.log");
-    // Shorter than what ends a group, longer than a batch waits; and cut within a line, too.
-    for piece in JAVA.as_bytes().chunks(60) {
+    // Cut within a line, too.
+    let pieces = JAVA.as_bytes().chunks(60);
+    let all = pieces.len();
+    for (number, piece) in pieces.enumerate() {
         file.write_all(piece).unwrap();
-        std::thread::sleep(Duration::from_millis(150));
+        // What was written before it has been read when a line of another file comes.
+        volume.append("markers.txt", &lines(number..number + 1));
+        assert_eq!(receiver.wait_for(number + 1), messages(0..number + 1));
     }
     file.write_all(b"2026-03-04 05:06:08,000 INFO next\n").unwrap();
-    assert_eq!(receiver.wait_for(1)[0], message(JAVA));
+    assert_eq!(receiver.wait_for(all + 1)[all], message(JAVA));
     // Nothing follows the last one: after a while it is whole.
-    assert_eq!(receiver.wait_for(2)[1], "2026-03-04 05:06:08,000 INFO next");
+    assert_eq!(receiver.wait_for(all + 2)[all + 1], "2026-03-04 05:06:08,000 INFO next");
     let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages().len(), 2);
+    assert_eq!(receiver.messages().len(), all + 2);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What a backend refuses for good: kept with the reason, bounded, and sent again when the cause is mended.
 
-use std::time::Duration;
-
 use podkit_testkit::{eventually, pod};
 use serde_json::{Value, json};
 
@@ -304,17 +302,18 @@ fn a_resend_makes_room_for_a_shipper_that_waits_for_it() {
 #[test]
 fn while_one_batch_waits_the_others_do_not_pile_up_in_memory() {
     const LINES: usize = 20_000;
-    let (volume, cluster) = (Volume::new(), Elasticsearch::start());
+    let (volume, cluster, other) = (Volume::new(), Elasticsearch::start(), Receiver::start());
     let fates = std::iter::repeat_n(ItemFate::Take, 3000).chain([ItemFate::Refuse]);
     cluster.with(|cluster| cluster.items(fates));
     volume.write("app.log", &lines(0..LINES));
     std::fs::create_dir(volume.file("state")).unwrap();
     volume.write(LETTERS, &"\n".repeat(2000));
-    let (run, _) = volume.configured_as("", &[&search(&cluster)], "dead_letters: 1KiB");
+    let other_too = format!("http: {{url: \"{}\"}}", other.url());
+    let (run, _) = volume.configured_as("", &[&search(&cluster), &other_too], "dead_letters: 1KiB");
     let ship = started(run.args(["--batch-lines", "100"]));
     ship.wait_for_stderr("cannot keep refused events");
-    // What goes on goes on in this time. The memory has room for four batches.
-    std::thread::sleep(Duration::from_millis(300));
+    // Who does not wait has all by now, so this one has what it will have. The memory has room for four batches.
+    other.wait_for(LINES);
     let taken = cluster.messages().len();
     assert!(taken <= 3000 + 400, "{taken} lines were taken while one batch waited");
     std::fs::remove_file(volume.file(LETTERS)).unwrap();
