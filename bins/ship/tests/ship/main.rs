@@ -19,7 +19,6 @@ mod otlp;
 mod receiver;
 mod reclaim;
 mod reload;
-mod reloading;
 mod resend;
 mod returning;
 mod sample;

@@ -21,7 +21,7 @@ fn reloads(admin: SocketAddr, result: &str) -> f64 {
 }
 
 /// Replaces the config file as `kubectl edit` of a mounted file or an editor would.
-fn rewrite(volume: &Volume, content: &str) {
+pub(crate) fn rewrite(volume: &Volume, content: &str) {
     volume.write("ship.yaml.tmp", content);
     volume.rename("ship.yaml.tmp", "ship.yaml");
 }
@@ -233,4 +233,40 @@ fn a_flush_that_waits_is_answered_under_the_new_config() {
     assert_eq!((reply.status, &reply.json()["pending_bytes"]), (200, &0.into()), "{}", reply.body);
     let _ = ship.terminate().expect_exit(0);
     assert_eq!(missing(3, &receiver.messages()), [0; 0]);
+}
+
+/// A shipper to a backend that is down, and the config by which it goes to another.
+fn to_nobody(volume: &Volume, receiver: &Receiver) -> (Process, String) {
+    let sink = |url: &str| format!("http: {{url: \"{url}\", name: sink}}");
+    let nobody = format!("http://127.0.0.1:{}/logs", free_port());
+    let (run, _) = volume.configured_as("", &[&sink(&nobody)], "");
+    let ship = started(run.args(["--shutdown-deadline", "300ms"]));
+    ship.wait_for_stderr("trying again");
+    (ship, volume.config("", &[&sink(&receiver.url())], ""))
+}
+
+#[test]
+fn a_new_config_goes_on_with_deleted_files() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..100));
+    let (ship, mended) = to_nobody(&volume, &receiver);
+    std::fs::remove_file(volume.file("app.log")).unwrap();
+    volume.write("app.log", &lines(100..200));
+    rewrite(&volume, &mended);
+    receiver.wait_for(200);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!((missing(200, &receiver.messages()), receiver.messages().len()), (Vec::new(), 200));
+}
+
+#[test]
+fn a_file_that_was_cut_meanwhile_is_read_from_its_beginning() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    volume.write("app.log", &lines(0..100));
+    let (ship, mended) = to_nobody(&volume, &receiver);
+    std::fs::copy(volume.file("app.log"), volume.file("app.log.1")).unwrap();
+    volume.write("app.log", &lines(100..150));
+    rewrite(&volume, &mended);
+    receiver.wait_for(150);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!((missing(150, &receiver.messages()), receiver.messages().len()), (Vec::new(), 150));
 }

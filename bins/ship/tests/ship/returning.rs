@@ -5,18 +5,13 @@ use std::io::Write as _;
 use podkit_testkit::eventually;
 
 use crate::receiver::Receiver;
+use crate::reload::rewrite;
 use crate::setup::{Volume, lines, messages, metric, started};
 
 const KEPT: &str = "the positions of second, which is not in the config, are kept";
 
 fn named(receiver: &Receiver, name: &str) -> String {
     format!("http: {{url: \"{}\", name: {name}}}", receiver.url())
-}
-
-/// Replaces the config as an editor does.
-fn change(volume: &Volume, config: &str) {
-    volume.write("new.yaml", config);
-    volume.rename("new.yaml", "ship.yaml");
 }
 
 #[test]
@@ -32,14 +27,14 @@ fn a_destination_that_comes_back_goes_on_where_it_was() {
     second.wait_for(6);
 
     // By a reload. A file that is rotated meanwhile is still there, and so is known.
-    change(&volume, &alone);
+    rewrite(&volume, &alone);
     ship.wait_for_stderr(KEPT);
     volume.append("app.log", &lines(3..5));
     volume.append("old.log", &lines(103..104));
     volume.rename("old.log", "old.log.1");
     volume.write("new.log", &lines(200..202));
     first.wait_for(11);
-    change(&volume, &both);
+    rewrite(&volume, &both);
     let mut got = second.wait_for(11);
     got.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
     let all = [messages(0..5), messages(100..104), messages(200..202)].concat();
@@ -48,7 +43,7 @@ fn a_destination_that_comes_back_goes_on_where_it_was() {
 
     // By a restart, with another in between that knows nothing of it.
     let _ = ship.terminate().expect_exit(0);
-    change(&volume, &alone);
+    rewrite(&volume, &alone);
     for number in 5..7 {
         volume.append("app.log", &lines(number..number + 1));
         let (run, _) = volume.configured_as("", &[&one], "");
