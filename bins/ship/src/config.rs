@@ -74,6 +74,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         "DURATION",
         "After SIGTERM, deliver for at most this long [default: 20s]",
     ),
+    Flag::value(
+        "shutdown-quiet",
+        "DURATION",
+        "After SIGTERM, follow the files until nobody has them open for writing and nothing was written for so long: \
+         for a plain sidecar, whose SIGTERM comes with the app's [default: 0s, do not wait]",
+    ),
     Flag::value(SAMPLE, "FILE", "Print the requests that the lines of this file would make").of("check"),
     Flag::switch("once", "Read to the end, deliver, exit"),
     Flag::value(
@@ -116,6 +122,8 @@ pub(crate) struct Config {
     /// The most bytes of refused events that are kept.
     pub(crate) dead_letters: u64,
     pub(crate) deadline: Duration,
+    /// At a stop, how long nothing must have been written before the files are read to their end; zero: no matter.
+    pub(crate) quiet: Duration,
     pub(crate) once: bool,
     /// Its appearance ends the shipper as SIGTERM does.
     pub(crate) done_file: Option<PathBuf>,
@@ -212,6 +220,7 @@ impl Config {
         let share = memory / count / BUFFERS;
         let limits =
             BatchLimits { size: limits.size.min(usize::try_from(share).unwrap_or(usize::MAX)), ..limits };
+        let shutdown = root.section("shutdown");
         let once = root.switch("once");
         let done_file = root.value("done_file", absolute_path);
         if once && done_file.is_some() {
@@ -229,11 +238,8 @@ impl Config {
             batch_size_wanted: size,
             batch: limits,
             dead_letters: root.value_or("dead_letters", units::size, DEFAULT_DEAD_LETTERS),
-            deadline: root.section("shutdown").value_or(
-                "deadline",
-                units::positive_duration,
-                DEFAULT_DEADLINE,
-            ),
+            deadline: shutdown.value_or("deadline", units::positive_duration, DEFAULT_DEADLINE),
+            quiet: shutdown.value_or("quiet", units::duration, Duration::ZERO),
             once,
             done_file,
             admin: root.admin(),
@@ -270,7 +276,10 @@ impl Effective for Config {
             "compression": name_of(COMPRESSIONS, &self.compression),
             "memory": units::show_size(self.memory),
             "deleted": units::show_size(self.deleted),
-            "shutdown": {"deadline": units::show_duration(self.deadline)},
+            "shutdown": {
+                "deadline": units::show_duration(self.deadline),
+                "quiet": units::show_duration(self.quiet),
+            },
             "once": self.once,
             "admin": self.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         });

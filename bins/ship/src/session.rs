@@ -1,16 +1,15 @@
-//! One config at work: the pipelines, the loop that looks at the files, flushes, and the end in order.
+//! One config at work: the pipelines, the loop that looks at the files, and flushes. How it ends is in `ending`.
 //!
 //! What outlives a config (signals, the admin port, the state directory) is in `ship`.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use podkit_admin::Flushed;
 use podkit_cli::{Exit, Failure, units};
-use podkit_lifecycle::{Deadline, Stop};
+use podkit_lifecycle::Stop;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -25,8 +24,7 @@ use crate::instance::{FlushRequest, Heartbeat};
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Reloads};
 
-/// At the end, how long after the last news the files are looked at again.
-const LAST_LOOK: Duration = Duration::from_millis(50);
+mod ending;
 
 /// A new config waits no longer for what is on its way: nothing is read meanwhile, and the main loop does not turn.
 const MAX_REST: Duration = Duration::from_secs(10);
@@ -156,24 +154,6 @@ impl Session {
         }
     }
 
-    /// Reads to the end and delivers, within the deadline.
-    pub(crate) async fn end(&mut self, requests: &mut mpsc::Receiver<FlushRequest>) -> Result<Exit, Failure> {
-        self.shared.control.finish();
-        let deadline = Deadline::after(self.config.deadline);
-        let delivered =
-            tokio::time::timeout_at(deadline.instant().into(), self.until_delivered(requests)).await;
-        self.answer_flushes(requests).await;
-        match delivered {
-            // The last acknowledgement may have come with the deadline.
-            Err(_) if self.ledger.pending() > 0 => {
-                // Beside what is pending, files that could not be read are the lesser fault.
-                let _ = self.close();
-                Err(self.undelivered())
-            }
-            _ => self.close(),
-        }
-    }
-
     /// Follows the files until the stop begins or there is a new config.
     pub(crate) async fn follow(
         &mut self,
@@ -241,7 +221,7 @@ impl Session {
         let stop = self.process.stop.clone();
         let landed = async { while self.pipelines.join_next().await.is_some() {} };
         tokio::select! {
-            _ = tokio::time::timeout(self.config.deadline.min(MAX_REST), landed) => {}
+            _ = tokio::time::timeout(self.config.shutdown.deadline.min(MAX_REST), landed) => {}
             // Its deadline has begun to run.
             () = stop.begun() => {}
         }
@@ -259,16 +239,6 @@ impl Session {
     pub(crate) fn flush(&mut self, request: FlushRequest) {
         while self.flushes.try_join_next().is_some() {}
         self.flushes.spawn_local(flush(Rc::clone(&self.shared), request));
-    }
-
-    /// The end is there: tells all who wait for a flush how far it came, and takes no more.
-    async fn answer_flushes(&mut self, requests: &mut mpsc::Receiver<FlushRequest>) {
-        requests.close();
-        while let Ok(request) = requests.try_recv() {
-            self.flush(request);
-        }
-        self.shared.control.close();
-        while self.flushes.join_next().await.is_some() {}
     }
 
     fn scan(&self, watch: &mut Watch) {
@@ -289,58 +259,6 @@ impl Session {
             }
             _ => watch.follow(catalog.directories(), catalog.len()),
         }
-    }
-
-    /// Returns when all that the files hold is acknowledged, and a last look has found nothing more.
-    async fn until_delivered(&mut self, requests: &mut mpsc::Receiver<FlushRequest>) {
-        let mut progress = self.shared.control.progress();
-        let mut look = Instant::now();
-        loop {
-            self.process.heartbeat.beat();
-            progress.mark_unchanged();
-            // Acknowledgements may come faster than files change.
-            if look <= Instant::now() || self.ledger.pending() == 0 {
-                self.shared.catalog.borrow_mut().scan();
-                self.shared.save_new();
-                if self.ledger.pending() == 0 {
-                    return;
-                }
-                self.shared.control.tell();
-                look = Instant::now() + LAST_LOOK;
-            }
-            tokio::select! {
-                _ = progress.changed() => {}
-                () = tokio::time::sleep_until(look.into()) => {}
-                Some(ended) = self.pipelines.join_next() => crash(ended),
-                Some(request) = requests.recv() => self.flush(request),
-            }
-        }
-    }
-
-    /// Saves the positions and closes the books. What could not be read is in no account, and so must be told.
-    fn close(&self) -> Result<Exit, Failure> {
-        self.shared.save();
-        // Where nobody reads stderr any more there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{}", json!({"ledger": self.ledger.json()}));
-        let catalog = self.shared.catalog.borrow();
-        let mut unreadable = catalog.unreadable();
-        let files = counted(unreadable.len(), "file");
-        match unreadable.next() {
-            Some(example) => Err(Error::Unread { files, example: example.clone() }.into()),
-            None => Ok(Exit::Done),
-        }
-    }
-
-    fn undelivered(&self) -> Failure {
-        let files = self.shared.catalog.borrow().pending_files();
-        let trouble = self.metrics.destinations.iter().find_map(|destination| destination.trouble());
-        let error = Error::Undelivered {
-            pending: self.ledger.pending(),
-            files: counted(files, "file"),
-            deadline: units::show_duration(self.config.deadline),
-            last: trouble.unwrap_or_else(|| "no answer yet".to_owned()),
-        };
-        error.into()
     }
 }
 

@@ -15,8 +15,8 @@ pub(crate) struct Control {
     replaced: Notify,
     /// The end: no waiting for a batch to fill, and partial lines are lines.
     finishing: Cell<bool>,
-    /// The end has begun: who waits to try again tries now.
-    ending: Notify,
+    /// The end has begun, or somebody waits for a flush: who waits to try again tries now.
+    hurry_began: Notify,
     /// Nothing more is read under this config.
     resting: watch::Sender<bool>,
     /// What is not delivered by now is not in this process.
@@ -32,7 +32,7 @@ impl Control {
             progress: watch::Sender::new(()),
             replaced: Notify::new(),
             finishing: Cell::new(false),
-            ending: Notify::new(),
+            hurry_began: Notify::new(),
             resting: watch::Sender::new(false),
             closing: watch::Sender::new(false),
             flushing: Cell::new(0),
@@ -52,7 +52,7 @@ impl Control {
     /// Begins the end.
     pub(crate) fn finish(&self) {
         self.finishing.set(true);
-        self.ending.notify_waiters();
+        self.hurry_began.notify_waiters();
         self.tell();
     }
 
@@ -60,9 +60,11 @@ impl Control {
         self.finishing.get()
     }
 
-    /// Returns when the end begins.
-    pub(crate) async fn ending(&self) {
-        self.ending.notified().await;
+    /// Returns when the end begins, or a flush, and at once where that has been.
+    pub(crate) async fn hurried(&self) {
+        while !self.is_hurried() {
+            self.hurry_began.notified().await;
+        }
     }
 
     /// Ends the pipelines when what is on its way is acknowledged.
@@ -90,9 +92,10 @@ impl Control {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Sends what there is without waiting for more, for as long as the guard lives.
+    /// Sends what there is without waiting for more, and what was refused soon again, for as long as the guard lives.
     pub(crate) fn hurry(self: &Rc<Self>) -> Hurry {
         self.flushing.set(self.flushing.get() + 1);
+        self.hurry_began.notify_waiters();
         self.tell();
         Hurry(Rc::clone(self))
     }

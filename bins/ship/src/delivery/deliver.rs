@@ -21,7 +21,7 @@ use crate::delivery::control::Control;
 use crate::delivery::format::{AnyFormat, Fate, Format, Verdict, Why};
 use crate::delivery::open::Outlet;
 use crate::delivery::sink::Sink;
-use crate::delivery::transport::LONG_ANSWER;
+use crate::delivery::transport::{LONG_ANSWER, Received};
 use crate::metrics::DestinationMetrics;
 use crate::reading::Batch;
 
@@ -29,10 +29,12 @@ use crate::reading::Batch;
 const RETRY_BASE: Duration = Duration::from_millis(250);
 /// No wait is longer, so that a backend that comes back is found soon.
 const RETRY_CAP: Duration = Duration::from_secs(15);
-/// At the end there is a deadline: no wait is longer than this.
+/// At the end, and of a flush, there is a deadline: no wait is longer than this.
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// A wait that the backend asked for is at the end no longer than this: it is the last chance, and not taken in a hurry.
+/// A wait that the backend asked for is then no longer than this: it is the last chance, and not taken in a hurry.
 const LAST_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A request without an answer for so long gets another one beside it then: the first may be on its way to nobody.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// Refusals of one destination are logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -204,7 +206,7 @@ impl Deliverer {
         self.metrics.batches.inc();
         let sent = Instant::now();
         let sending = self.metrics.sending();
-        let received = self.sink.send(body).await;
+        let received = self.send(body).await;
         let latency = sent.elapsed();
         let in_flight = self.in_flight();
         drop(sending);
@@ -229,6 +231,37 @@ impl Deliverer {
             self.metrics.sent_bytes.inc_by(bytes as u64);
         }
         (verdict, after)
+    }
+}
+
+impl Deliverer {
+    /// Sends a body. While somebody waits with a deadline of their own, no answer is not waited for alone: a backend that
+    /// was away and is back knows nothing of requests from before, and would answer a new one. The first may still be
+    /// answered, by a backend that is only slow.
+    async fn send(&self, body: Bytes) -> Result<Received, Why> {
+        let first = self.sink.send(Bytes::clone(&body));
+        tokio::pin!(first);
+        if !self.sink.may_send_twice() {
+            return first.await;
+        }
+        tokio::select! {
+            biased;
+            received = &mut first => return received,
+            () = self.control.hurried() => {}
+        }
+        loop {
+            if let Ok(received) = tokio::time::timeout(LAST_PATIENCE, &mut first).await {
+                return received;
+            }
+            let second = self.sink.send(Bytes::clone(&body));
+            tokio::select! {
+                biased;
+                received = &mut first => return received,
+                received = tokio::time::timeout(LAST_PATIENCE, second) => if let Ok(received) = received {
+                    return received;
+                },
+            }
+        }
     }
 }
 
@@ -285,13 +318,13 @@ impl<'a> Retry<'a> {
     pub(crate) async fn wait(&mut self, after: Option<Duration>) {
         let mut delay = self.backoff.next_delay();
         let last = after.unwrap_or_default().min(LAST_RETRY_AFTER);
-        if self.control.is_finishing() {
+        if self.control.is_hurried() {
             return tokio::time::sleep(delay.min(LAST_RETRY).max(last)).await;
         }
         delay = delay.max(after.unwrap_or_default());
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = self.control.ending() => tokio::time::sleep(last).await,
+            () = self.control.hurried() => tokio::time::sleep(last).await,
         }
     }
 

@@ -30,6 +30,11 @@ impl Sink {
         Ok(Self::File(Arc::new(Mutex::new(appender))))
     }
 
+    /// Whether a body may be on its way twice. What is written to a file or pipe would be there twice, one in the other.
+    pub(crate) fn may_send_twice(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+
     /// Sends a body.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use crate::config::Source;
 use crate::files::Fingerprint;
 use crate::files::admission::{open, positions_in};
 use crate::files::generation::{Generation, Identity, Look};
+use crate::files::is_open_for_writing;
 use crate::files::key::Keys;
 use crate::files::listing::{Found, Listing, is_neighbour};
 use crate::ledger::Ledger;
@@ -163,6 +164,14 @@ impl Catalog {
         self.get(id).is_some_and(|generation| {
             (!generation.listed || self.is_to_be_removed(generation)) && generation.grown.elapsed() >= LINGER
         })
+    }
+
+    /// A file that somebody has open for writing, or that was written to in the last `quiet`.
+    pub(crate) fn written(&self, quiet: Duration) -> Option<&PathBuf> {
+        let is_written = |file: &&Generation| {
+            !file.is_copy && (file.grown.elapsed() < quiet || is_open_for_writing(&file.file) == Some(true))
+        };
+        self.generations.values().find(is_written).map(|file| &file.path)
     }
 
     /// The directories that the last scan read, to be watched.

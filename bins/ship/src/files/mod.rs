@@ -17,6 +17,7 @@ mod pattern;
 mod space;
 mod volume;
 mod watch;
+mod writers;
 
 pub(crate) use catalog::{Catalog, Held};
 pub(crate) use fingerprint::Fingerprint;
@@ -24,3 +25,4 @@ pub(crate) use generation::Generation;
 pub(crate) use pattern::{Exclude, Include};
 pub(crate) use space::skip_hole;
 pub(crate) use watch::{Wake, Watch};
+pub(crate) use writers::is_open_for_writing;

@@ -16,6 +16,7 @@ mod kills_elasticsearch;
 mod life;
 mod loki;
 mod otlp;
+mod plain;
 mod receiver;
 mod reclaim;
 mod reload;

@@ -1,0 +1,99 @@
+//! Flushes and ends while something is in the way: a wait that grew long, a request that was lost, and an app that still
+//! writes although ship has its SIGTERM, as in pods whose sidecars are plain containers.
+
+use std::io::Write as _;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use podkit_testkit::{http, pod};
+
+use crate::receiver::{Answer, Receiver};
+use crate::setup::{Volume, assert_balanced, ledger, lines, messages, started};
+
+/// Longer than what ship waits without an answer before it asks again, far below its own timeout of a minute.
+const FLUSH: &str = "/flush?wait=25s";
+
+#[test]
+fn a_flush_ends_the_wait_between_two_tries() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Status(503, "retry-after: 200\r\n")]);
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    volume.write("app.log", &lines(0..3));
+    receiver.wait_for_requests(1);
+    let reply = http("POST", admin, FLUSH).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_flush_does_not_wait_for_an_answer_that_nobody_will_give() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    // So are requests that are on their way when a backend's node goes; what comes later is answered by its successor.
+    receiver.script([Answer::Silent]);
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    volume.write("app.log", &lines(0..3));
+    receiver.wait_for_requests(1);
+    let reply = http("POST", admin, FLUSH).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn the_end_does_not_wait_for_an_answer_that_nobody_will_give() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Silent, Answer::Silent]);
+    let ship = started(volume.ship(&receiver.url()));
+    volume.write("app.log", &lines(0..3));
+    receiver.wait_for_requests(1);
+    let finished = ship.terminate().expect_exit(0);
+    assert_balanced(&ledger(&finished));
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_plain_sidecar_goes_on_until_the_app_has_closed_its_log() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let mut log = volume.open("app.log");
+    let ship = started(volume.ship(&receiver.url()).args(["--shutdown-quiet", "100ms"]));
+    let quiet = Duration::from_millis(100);
+    ship.signal(podkit_testkit::Signal::SIGTERM);
+    ship.wait_for_stderr("SIGTERM: stopping");
+    for number in 0..3 {
+        // The app is silent for longer than that, and has its log open all the time.
+        sleep(quiet * 3);
+        log.write_all(lines(number..number + 1).as_bytes()).unwrap();
+        receiver.wait_for(number + 1);
+    }
+    log.write_all(b"half a li").unwrap();
+    sleep(quiet * 3);
+    log.write_all(b"ne").unwrap();
+    drop(log);
+    let _ = ship.wait().expect_exit(0);
+    let mut expected = messages(0..3);
+    // Whole: while the app could go on with it, it was left alone.
+    expected.push("half a line".into());
+    assert_eq!(receiver.messages(), expected);
+}
+
+#[test]
+fn a_writer_that_stays_does_not_hold_the_end_up_for_ever() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    let mut log = volume.open("app.log");
+    let run = volume.ship(&receiver.url()).args(["--shutdown-quiet", "100ms", "--shutdown-deadline", "2s"]);
+    let ship = started(run);
+    log.write_all(lines(0..3).as_bytes()).unwrap();
+    let start = Instant::now();
+    let finished = ship.terminate().expect_exit(0).expect_stderr("is still written to");
+    assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert_balanced(&ledger(&finished));
+    assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn the_quiet_time_is_checked() {
+    let args = ["--include", "/var/log/a.log", "--to", "stdout:", "--shutdown-quiet", "3"];
+    let finished = pod("ship").arg("check").args(args).expect_exit(64);
+    let _ = finished.expect_stderr("--shutdown-quiet");
+}
