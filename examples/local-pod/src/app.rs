@@ -3,7 +3,8 @@
 //! It reads the config that seed rendered, answers on loopback, writes a numbered log line for each request and
 //! keeps orders in a database that it reaches through the proxy's outbound listener. On SIGTERM it closes its
 //! listener, answers what is under way, flushes to the database (so outbound must still work by then), writes
-//! its last lines, the very last without a newline, and ends with 0.
+//! its last lines, the very last without a newline, and ends with 0. `linger_ms` is what else it has to do in between,
+//! without a word.
 
 use std::{
     convert::Infallible,
@@ -21,7 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -29,9 +30,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{database::accept, error::Error, journal::Journal};
+use crate::{database::accept, error::Error, journal::Journal, websocket};
 
-/// How long `/slow` thinks: long enough for some request to be in flight at any moment.
+/// How long `/slow` thinks unless it is told: long enough for some request to be in flight at any moment.
 const SLOW: Duration = Duration::from_millis(80);
 
 /// How long the app waits for its own requests and its database while it shuts down.
@@ -44,6 +45,7 @@ struct Config {
     log: PathBuf,
     rotate_at: u64,
     database: SocketAddr,
+    linger: Duration,
 }
 
 impl Config {
@@ -61,6 +63,7 @@ impl Config {
             database: address("database")?,
             log: text("log")?.into(),
             rotate_at: json["rotate_at"].as_u64().ok_or("no number \"rotate_at\"")?,
+            linger: Duration::from_millis(json["linger_ms"].as_u64().unwrap_or_default()),
         })
     }
 }
@@ -99,6 +102,7 @@ async fn serve(config: Config, term: impl Future<Output = ()>) -> Result<(), Err
     let _ = stop.send(true);
     let answered = timeout(SHUTDOWN, async { while connections.join_next().await.is_some() {} }).await;
     app.log(&format!("SIGTERM: requests answered: {}", answered.is_ok()))?;
+    sleep(config.linger).await;
     app.shut_down().await
 }
 
@@ -107,7 +111,7 @@ async fn converse(stream: TcpStream, app: Arc<App>, mut stopped: watch::Receiver
         let app = app.clone();
         async move { Ok::<_, Infallible>(app.answer(request).await) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     // A connection's error is the peer's business: whoever sent the request sees it and counts it.
     let told = async { drop(stopped.wait_for(|stopped| *stopped).await) };
@@ -121,14 +125,19 @@ async fn converse(stream: TcpStream, app: Arc<App>, mut stopped: watch::Receiver
 }
 
 impl App {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let number = parameter(&request, "n").unwrap_or("-").to_owned();
+        let think =
+            parameter(&request, "ms").and_then(|ms| ms.parse().ok()).map_or(SLOW, Duration::from_millis);
+        if websocket::is_asked(&request) {
+            return self.converse_at_length(request, number);
+        }
         let (head, body) = request.into_parts();
-        let number = head.uri.query().and_then(|query| query.strip_prefix("n=")).unwrap_or("-").to_owned();
         let (status, answer) = match (&head.method, head.uri.path()) {
             (&Method::GET, "/healthz") => return Response::new(Full::from("ok\n")),
             (&Method::GET, "/hello") => (StatusCode::OK, Bytes::from(format!("hello {number}\n"))),
             (&Method::GET, "/slow") => {
-                sleep(SLOW).await;
+                sleep(think).await;
                 (StatusCode::OK, Bytes::from(format!("slow {number}\n")))
             }
             (&Method::POST, "/orders") => match self.order(body).await {
@@ -141,6 +150,24 @@ impl App {
         let status = if self.log(&line).is_ok() { status } else { StatusCode::INSUFFICIENT_STORAGE };
         let mut response = Response::new(Full::from(answer));
         *response.status_mut() = status;
+        response
+    }
+
+    /// A WebSocket that sends back what it is sent. Nobody waits for it at the end: it is cut.
+    fn converse_at_length(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        number: String,
+    ) -> Response<Full<Bytes>> {
+        tokio::spawn(async move {
+            let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+            let frames = echo(&mut TokioIo::new(upgraded)).await;
+            // A log that takes no more shows in the requests beside.
+            drop(self.log(&format!("GET /ws n={number} {frames} frames")));
+        });
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        websocket::fields(response.headers_mut(), ("sec-websocket-accept", websocket::ACCEPT));
         response
     }
 
@@ -166,6 +193,25 @@ impl App {
         let journal = &mut self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.line(message).map_err(Error::io("write to the log"))
     }
+}
+
+/// Sends back each frame until the client closes or is gone; returns their number.
+async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> u64 {
+    let mut frames = 0;
+    while let Ok(frame) = websocket::receive(stream).await {
+        let is_last = frame == websocket::Frame::Close;
+        if websocket::send(stream, websocket::Side::Server, &frame).await.is_err() || is_last {
+            break;
+        }
+        frames += 1;
+    }
+    frames
+}
+
+/// A parameter of the query, as it stands there.
+fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    let mut pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 fn overdue() -> io::Error {
@@ -208,7 +254,7 @@ mod tests {
         let log = volumes.path("logs/app.log");
         let kept = Database::open(database).await.unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let config = Config { listen, log, rotate_at: 2000, database };
+        let config = Config { listen, log, rotate_at: 2000, database, linger: Duration::ZERO };
         let app = tokio::spawn(serve(config, async move { drop(stopped.await) }));
         while probe::get(listen, "/healthz").await.is_err() {
             sleep(Duration::from_millis(5)).await;

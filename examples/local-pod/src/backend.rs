@@ -1,7 +1,7 @@
 //! The log backend outside the pod: takes NDJSON batches and tallies the sequence numbers.
 //!
 //! It answers only after it has stored a batch and waited a moment, as backends do, so that a kill of ship can hit a
-//! batch that is stored but not yet acknowledged. It can be told to be away (503), and then stores nothing.
+//! batch that is stored but not yet acknowledged. It can be told to be away (503, or no answer at all), and then stores nothing.
 
 use std::{
     convert::Infallible,
@@ -36,7 +36,18 @@ pub(crate) struct Stored {
     /// What was wrong with bodies and records that cannot be counted, the first few.
     pub(crate) malformed: Vec<String>,
     wave: usize,
-    away: bool,
+    mood: Mood,
+}
+
+/// How the backend answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    /// With 503.
+    Refuses,
+    /// Not at all: what was asked in this mood is never answered, the connection stays open.
+    Silent,
 }
 
 /// A running backend; it ends with the runtime.
@@ -88,9 +99,9 @@ impl Backend {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers 503 from now on, or no longer.
-    pub(crate) fn set_away(&self, away: bool) {
-        self.stored().away = away;
+    /// Answers in this way from now on.
+    pub(crate) fn set_mood(&self, mood: Mood) {
+        self.stored().mood = mood;
     }
 
     /// Ship is killed now: what connects from here on is the next one.
@@ -109,8 +120,12 @@ impl Backend {
             Ok(body) => body.to_bytes(),
             Err(error) => return answer(StatusCode::BAD_REQUEST, &format!("half a body: {error}\n")),
         };
-        if self.stored().away {
+        let mood = self.stored().mood;
+        if mood != Mood::Well {
             self.stored().refused += 1;
+            if mood == Mood::Silent {
+                std::future::pending::<()>().await;
+            }
             return answer(StatusCode::SERVICE_UNAVAILABLE, "away\n");
         }
         let encoding = encoding.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("identity");

@@ -21,6 +21,8 @@ pub(crate) enum Error {
     AppConfig { path: std::path::PathBuf, reason: String },
     #[error("{0}")]
     Outside(String),
+    #[error("{left_out} pods could tell nothing, since this machine stopped their clients for too long")]
+    TooBusy { left_out: usize },
     #[error("interrupted")]
     Interrupted,
 }

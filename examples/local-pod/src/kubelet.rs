@@ -8,17 +8,18 @@
 //!   stop       SIGTERM to the app; when it has ended, to proxy, then to ship: one grace period for all
 //! ```
 //!
-//! Owns every process of the pod. It judges nothing: what it saw goes into [`Life`], for `report`.
+//! Owns every process of the pod until `termination` ends them. It judges nothing: what it saw goes into [`Life`], for
+//! `report`.
 
 use std::time::Duration;
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, interval, sleep, sleep_until},
 };
 
 use crate::{
-    backend::Backend,
+    backend::{Backend, Mood},
     chaos::{self, Fault},
     database::Database,
     error::Error,
@@ -27,7 +28,8 @@ use crate::{
     pod::{End, Launch, Process},
     probe,
     screen::Screen,
-    spec::{Addresses, GRACE, Reservation, Spec},
+    spec::{Addresses, Reservation, Spec},
+    termination::{Container, Event, Kind, Step, Termination},
 };
 
 /// An init container of this pod takes a second, most of it waiting for the database.
@@ -36,8 +38,8 @@ const INIT: Duration = Duration::from_secs(30);
 /// From a start until the probe passes; generous, since the machine may be busy with a build.
 const STARTUP: Duration = Duration::from_secs(20);
 
-/// How often probes are sent.
-const PROBE_PERIOD: Duration = Duration::from_millis(25);
+/// How often the hook's log is looked at.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// How long seed has to wait for the database.
 const DATABASE_LATE: Duration = Duration::from_secs(1);
@@ -73,6 +75,8 @@ pub(crate) struct Kubelet<'a> {
     pub(crate) addresses: &'a Addresses,
     pub(crate) backend: &'a Backend,
     pub(crate) options: &'a Options,
+    /// The pod's grace period in seconds.
+    grace: u64,
     life: Life,
     /// In the order of their start.
     running: Vec<Process>,
@@ -87,9 +91,10 @@ impl<'a> Kubelet<'a> {
         addresses: &'a Addresses,
         backend: &'a Backend,
         options: &'a Options,
+        grace: u64,
     ) -> Self {
         let (life, running) = (Life::default(), Vec::new());
-        Self { screen, spec, addresses, backend, options, life, running, database: None, load: None }
+        Self { screen, spec, addresses, backend, options, grace, life, running, database: None, load: None }
     }
 
     /// Runs the pod from its first step to its last. Whatever happens, no process is left.
@@ -116,9 +121,7 @@ impl<'a> Kubelet<'a> {
         ports.release();
         self.timed("start", async |kubelet| kubelet.start().await).await?;
         self.timed("load", async |kubelet| kubelet.serve().await).await?;
-        let deadline = Instant::now() + GRACE;
-        self.timed("preStop", async |kubelet| kubelet.drain(deadline).await).await?;
-        self.timed("stop", async |kubelet| kubelet.stop(deadline).await).await
+        self.terminate().await
     }
 
     async fn timed(
@@ -161,12 +164,15 @@ impl<'a> Kubelet<'a> {
         let (spec, addresses) = (self.spec, self.addresses);
         for (launch, admin) in [(&spec.ship, addresses.ship_admin), (&spec.proxy, addresses.proxy_admin)] {
             self.run(launch)?;
-            self.passes(admin, "/startupz", launch.name).await?;
+            probe::passes(admin, "/startupz", launch.name, &mut self.running, STARTUP).await?;
             self.screen.line("start", format_args!("{} is up, admin port {}", launch.name, admin.port()));
         }
         self.run(&spec.app)?;
-        self.passes(addresses.app, "/healthz", "app").await?;
-        self.passes(addresses.proxy_admin, "/readyz", "proxy").await?;
+        for (address, path, name) in
+            [(addresses.app, "/healthz", "app"), (addresses.proxy_admin, "/readyz", "proxy")]
+        {
+            probe::passes(address, path, name, &mut self.running, STARTUP).await?;
+        }
         self.screen.line(
             "start",
             format_args!("the app serves on {}, the pod is ready on {}", addresses.app, addresses.web),
@@ -177,24 +183,6 @@ impl<'a> Kubelet<'a> {
     fn run(&mut self, launch: &Launch) -> Result<(), Error> {
         self.running.push(launch.start()?);
         Ok(())
-    }
-
-    /// Waits until a probe passes. Who ends in the meantime is told at once.
-    async fn passes(
-        &mut self,
-        address: std::net::SocketAddr,
-        path: &str,
-        process: &'static str,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + STARTUP;
-        while Instant::now() < deadline {
-            self.all_run("before it was ready")?;
-            if probe::get(address, path).await.is_ok_and(|(status, _)| status.is_success()) {
-                return Ok(());
-            }
-            sleep(PROBE_PERIOD).await;
-        }
-        Err(Error::NotUp { process, probe: path.into(), limit: STARTUP })
     }
 
     fn all_run(&mut self, when: &'static str) -> Result<(), Error> {
@@ -243,12 +231,12 @@ impl<'a> Kubelet<'a> {
     async fn commit(&mut self, fault: Fault) -> Result<(), Error> {
         match fault {
             Fault::BackendLeaves => {
-                self.backend.set_away(true);
+                self.backend.set_mood(Mood::Refuses);
                 self.screen.line("chaos", "the backend answers 503 from now on");
             }
             Fault::BackendReturns => {
                 let refused = self.backend.stored().refused;
-                self.backend.set_away(false);
+                self.backend.set_mood(Mood::Well);
                 self.screen
                     .line("chaos", format_args!("the backend works again, after {refused} refused batches"));
             }
@@ -273,30 +261,79 @@ impl<'a> Kubelet<'a> {
         self.life.kills += 1;
         ship.restart()?;
         self.screen.line("chaos", format_args!("ship is killed (SIGKILL) {when}, and started again"));
-        self.passes(admin, "/startupz", "ship").await
+        probe::passes(admin, "/startupz", "ship", &mut self.running, STARTUP).await
     }
 
-    async fn drain(&mut self, deadline: Instant) -> Result<(), Error> {
+    /// The hook, while clients still come for a while, and then everyone's end.
+    async fn terminate(&mut self) -> Result<(), Error> {
         let lag = format_args!("podkit-drain runs; clients still come for {}s", ENDPOINTS_LATE.as_secs());
         self.screen.line("preStop", lag);
-        let mut hook = self.spec.drain.start()?;
-        let leave = Instant::now() + ENDPOINTS_LATE;
-        let (mut end, mut shown) = (None, 0);
-        while end.is_none() && Instant::now() < deadline {
-            sleep(PROBE_PERIOD).await;
-            end = hook.ended();
-            shown = self.show_hook(shown);
-            if let (Some(end), true) = (end, self.load.is_some()) {
-                self.life.faults.push(format!("drain ended with {end} while clients still came"));
-            }
-            if Instant::now() >= leave || end.is_some() {
-                self.leave().await;
+        let start = Instant::now();
+        let before = self.database.as_ref().map_or(0, Database::writes);
+        let containers = std::mem::take(&mut self.running).into_iter().map(|process| self.container(process));
+        let mut termination = Termination::of_pod(containers.collect(), self.grace);
+        let mut looks = interval(LOOK);
+        let mut shown = 0;
+        loop {
+            let event = tokio::select! {
+                event = termination.next() => event?,
+                _ = looks.tick() => {
+                    shown = self.show_hook(shown);
+                    if start.elapsed() >= ENDPOINTS_LATE {
+                        self.leave().await;
+                    }
+                    continue;
+                }
+            };
+            let Some(Event { at, container, step }) = event else { break };
+            match step {
+                Step::HookStarted => {}
+                Step::HookEnded(end) => {
+                    self.hook_ended(end, shown).await;
+                    self.life.phases.push(("preStop", at - start));
+                }
+                Step::HookGivenUp => self.life.ends.push(("drain", End::Overdue)),
+                Step::Term => self.screen.line("stop", format_args!("SIGTERM to {container}")),
+                Step::Ended(end) => self.container_ended(container, end, before),
             }
         }
-        let end = hook.end(deadline).await?;
+        let whole = start.elapsed();
+        let hook = self.life.phases.last().map_or(Duration::ZERO, |(_, took)| *took);
+        self.life.phases.push(("stop", whole.saturating_sub(hook)));
+        Ok(())
+    }
+
+    fn container(&self, process: Process) -> Container {
+        match process.name() {
+            "app" => Container { process, kind: Kind::Main, hook: Some(self.spec.drain.clone()) },
+            _ => Container { process, kind: Kind::Sidecar, hook: None },
+        }
+    }
+
+    async fn hook_ended(&mut self, end: End, shown: usize) {
+        self.show_hook(shown);
+        if self.load.is_some() {
+            self.life.faults.push(format!("drain ended with {end} while clients still came"));
+            self.leave().await;
+        }
         self.life.ends.push(("drain", end));
         self.screen.line("preStop", format_args!("podkit-drain has ended with {end}"));
-        Ok(())
+    }
+
+    fn container_ended(&mut self, container: &'static str, end: End, writes_before: u64) {
+        self.life.ends.push((container, end));
+        let mut note = "";
+        if container == "app" {
+            let outbound = self.database.as_ref().map_or(0, Database::writes) > writes_before;
+            note = match outbound {
+                true => "; its last write reached the database",
+                false => "; its last write did not reach the database",
+            };
+            if !outbound {
+                self.life.faults.push("the app could not write to the database while it shut down".into());
+            }
+        }
+        self.screen.line("stop", format_args!("{container} has ended with {end}{note}"));
     }
 
     /// Traffic goes elsewhere.
@@ -319,32 +356,6 @@ impl<'a> Kubelet<'a> {
             self.screen.line("preStop", format_args!("drain: {told}"));
         }
         whole
-    }
-
-    async fn stop(&mut self, deadline: Instant) -> Result<(), Error> {
-        let writes = |database: &Option<Database>| database.as_ref().map_or(0, Database::writes);
-        let before = writes(&self.database);
-        // Started last, stopped first: the app, then the sidecars in reverse order.
-        while let Some(mut process) = self.running.pop() {
-            let name = process.name();
-            let end = process.stop(deadline).await?;
-            self.life.ends.push((name, end));
-            let mut note = String::new();
-            if name == "app" {
-                let outbound = writes(&self.database) > before;
-                note = format!(
-                    "; its last write {} the database",
-                    if outbound { "reached" } else { "did not reach" }
-                );
-                if !outbound {
-                    self.life
-                        .faults
-                        .push("the app could not write to the database while it shut down".into());
-                }
-            }
-            self.screen.line("stop", format_args!("SIGTERM: {name} has ended with {end}{note}"));
-        }
-        Ok(())
     }
 }
 

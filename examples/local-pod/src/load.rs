@@ -166,12 +166,13 @@ impl Client {
     async fn request(&mut self, kind: Kind, number: u64) -> Result<bool, String> {
         let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => connect(self.target).await?,
         };
         let request = kind.request(self.target, number, self.keeps);
-        let response = connection.send_request(request).await.map_err(|error| reason(kind, &error))?;
+        let response = connection.send_request(request).await.map_err(|error| reason(kind.path(), &error))?;
         let (status, close) = (response.status(), says_close(&response));
-        let body = response.into_body().collect().await.map_err(|error| reason(kind, &error))?.to_bytes();
+        let body =
+            response.into_body().collect().await.map_err(|error| reason(kind.path(), &error))?.to_bytes();
         if !status.is_success() {
             return Err(format!("{} on {}", status.as_u16(), kind.path()));
         }
@@ -185,25 +186,26 @@ impl Client {
         }
         Ok(close)
     }
+}
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream =
-            TcpStream::connect(self.target).await.map_err(|error| format!("connect: {}", error.kind()))?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| format!("handshake: {error}"))?;
-        // Its error reaches the request that it concerns.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
-    }
+/// A connection of a client's own. It can become a WebSocket.
+pub(crate) async fn connect(target: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = TcpStream::connect(target).await.map_err(|error| format!("connect: {}", error.kind()))?;
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(|error| format!("handshake: {error}"))?;
+    // Its error reaches the request that it concerns.
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    Ok(sender)
 }
 
 /// hyper's text and, where there is one, the socket's: "connection closed before message completed".
-fn reason(kind: Kind, error: &hyper::Error) -> String {
+pub(crate) fn reason(path: &str, error: &hyper::Error) -> String {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause} on {}", kind.path())
+    format!("{error}{cause} on {path}")
 }
 
-fn says_close(response: &Response<Incoming>) -> bool {
+/// Whether the server wants the connection closed.
+pub(crate) fn says_close(response: &Response<Incoming>) -> bool {
     let values = response.headers().get_all(CONNECTION);
     values
         .iter()

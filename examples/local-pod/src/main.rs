@@ -27,11 +27,14 @@ mod pod;
 mod probe;
 #[cfg(test)]
 mod promises;
+mod rehearsal;
 mod report;
 mod screen;
 mod sequence;
 mod spec;
+mod termination;
 mod volumes;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -45,7 +48,7 @@ use crate::{
     options::{Command, Options, Refusal},
     report::Report,
     screen::Screen,
-    spec::{Addresses, Spec},
+    spec::{Addresses, Settings, Spec},
     volumes::Volumes,
 };
 
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
     let outcome = runtime.map_err(Error::io("start the runtime")).and_then(|runtime| match command {
         Command::App { config } => runtime.block_on(app::run(&config)).map(|()| Exit::Done),
         Command::Outside(options) => runtime.block_on(outside::run(options)),
+        Command::Rehearsal(options) => runtime.block_on(rehearsal::rehearse(&options, &Screen::new())),
+        Command::Timeline(options) => runtime.block_on(rehearsal::timeline(&options, &Screen::new())),
         Command::Pod(options) => runtime.block_on(demo(&options)),
     });
     match outcome {
@@ -87,8 +92,10 @@ async fn demo(options: &Options) -> Result<Exit, Error> {
 
     let backend = Backend::open().await?;
     let (addresses, ports) = Addresses::reserve()?;
-    let spec = Spec::write(&volumes, &binaries, &addresses, backend.address(), options)?;
-    let life = Kubelet::new(&screen, &spec, &addresses, &backend, options).live(ports).await;
+    let settings = Settings::demo(options.chaos);
+    let spec = Spec::write(&volumes, &binaries, &addresses, backend.address(), &settings)?;
+    let kubelet = Kubelet::new(&screen, &spec, &addresses, &backend, options, settings.grace);
+    let life = kubelet.live(ports).await;
     let report = Report::new(life, &volumes, &backend.stored(), screen.zero().elapsed())?;
     screen.raw(&format!("\n{}\n", report.table()));
     Ok(verdict(&screen, &report, &volumes))

@@ -5,7 +5,12 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Arg, ArgAction, builder::PathBufValueParser, error::ErrorKind, value_parser};
+use clap::{
+    Arg, ArgAction,
+    builder::{PathBufValueParser, RangedU64ValueParser},
+    error::ErrorKind,
+    value_parser,
+};
 
 use crate::outside;
 
@@ -15,9 +20,11 @@ Examples:
   cargo demo --chaos                the same with two kills of ship and a backend that is away for a while
   cargo demo --keep /tmp/pod        leave config, logs and the processes' own output in /tmp/pod
   cargo demo --rate 1000 --seconds 30
+  cargo demo --drain                one termination as a timeline, and what `sleep 15` would have taken
+  cargo demo --terminations 500     many of them, with native sidecars and with plain ones
 
 Exit codes:
-  0   nothing was lost and every process ended with 0
+  0   nothing was lost and every process ended as it should
   1   a request failed, a line was lost or a process did not end well
   64  bad flags";
 
@@ -26,6 +33,10 @@ Exit codes:
 pub(crate) enum Command {
     /// The demo itself: kubelet, clients, database and log backend.
     Pod(Options),
+    /// One termination as a timeline.
+    Timeline(Timeline),
+    /// Many terminations, and a table.
+    Rehearsal(Rehearsal),
     /// The pod's app, started by the demo from this same file.
     App { config: PathBuf },
     /// What is outside of a pod that somebody else runs.
@@ -43,6 +54,24 @@ pub(crate) struct Options {
     pub(crate) keep: Option<PathBuf>,
     /// Kill ship, take the backend away, rotate often.
     pub(crate) chaos: bool,
+}
+
+/// How the one termination runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeline {
+    /// Of all that is drawn by lot.
+    pub(crate) seed: Option<u64>,
+}
+
+/// How the many terminations run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rehearsal {
+    /// How many pods end with podkit-drain; a few more do for comparison.
+    pub(crate) terminations: usize,
+    /// Of all that is drawn by lot; another one each time where it is not given.
+    pub(crate) seed: Option<u64>,
+    /// How many pods live at the same time.
+    pub(crate) at_once: usize,
 }
 
 /// Why there is nothing to run.
@@ -63,6 +92,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
     if let Some(("outside", outside)) = matches.subcommand() {
         return Ok(Command::Outside(outside_options(outside)));
+    }
+    let seed = matches.get_one::<u64>("seed").copied();
+    if matches.get_flag("drain") {
+        return Ok(Command::Timeline(Timeline { seed }));
+    }
+    if let Some(&terminations) = matches.get_one::<usize>("terminations") {
+        let at_once = matches.get_one::<usize>("at-once").copied().unwrap_or(DEFAULT_AT_ONCE);
+        return Ok(Command::Rehearsal(Rehearsal { terminations, seed, at_once }));
     }
     let seconds = matches.get_one::<u64>("seconds").copied().unwrap_or(DEFAULT_SECONDS);
     Ok(Command::Pod(Options {
@@ -90,6 +127,9 @@ const DEFAULT_SECONDS: u64 = 6;
 /// Requests per second: several batches a second, and still idle time on two small cores in a debug build.
 const DEFAULT_RATE: u32 = 200;
 
+/// Most of a pod's termination is waiting: so many keep two small cores busy.
+const DEFAULT_AT_ONCE: usize = 16;
+
 fn grammar() -> clap::Command {
     clap::Command::new("local-pod")
         .bin_name("cargo demo")
@@ -114,6 +154,29 @@ fn grammar() -> clap::Command {
                 .long("chaos")
                 .action(ArgAction::SetTrue)
                 .help("Kill ship twice, let the backend answer 503 for a while, rotate the log often"),
+            Arg::new("drain")
+                .long("drain")
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["seconds", "rate", "keep", "chaos", "terminations"])
+                .help("Show the termination of one pod as a timeline, beside a fixed `sleep 15`"),
+            Arg::new("terminations")
+                .long("terminations")
+                .value_name("N")
+                .value_parser(RangedU64ValueParser::<usize>::new().range(1..=100_000))
+                .conflicts_with_all(["seconds", "rate", "keep", "chaos"])
+                .help("End so many pods, each under a load and with an outage of its own, and compare with `sleep 15`"),
+            Arg::new("at-once")
+                .long("at-once")
+                .value_name("N")
+                .value_parser(RangedU64ValueParser::<usize>::new().range(1..=200))
+                .requires("terminations")
+                .help("How many of them live at the same time [default: 16]"),
+            Arg::new("seed")
+                .long("seed")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .conflicts_with_all(["seconds", "rate", "keep", "chaos"])
+                .help("Draw the loads and outages of --drain and --terminations from this number [default: another each time]"),
         ])
         .subcommand(
             clap::Command::new("app")
@@ -207,7 +270,18 @@ mod tests {
     }
 
     #[test]
+    fn terminations_are_many_or_one() {
+        let many = Rehearsal { terminations: 9, seed: Some(4), at_once: 2 };
+        let got = parsed(&["--terminations", "9", "--seed", "4", "--at-once", "2"]).unwrap();
+        assert_eq!(got, Command::Rehearsal(many));
+        assert_eq!(parsed(&["--drain"]).unwrap(), Command::Timeline(Timeline { seed: None }));
+    }
+
+    #[test]
     fn bad_flags_are_one_line() {
+        assert!(parsed(&["--drain", "--chaos"]).is_err());
+        assert!(parsed(&["--terminations", "0"]).is_err());
+        assert!(parsed(&["--at-once", "3"]).is_err());
         for bad in [&["--rat", "3"][..], &["--rate", "0"], &["--seconds", "six"], &["extra"], &["--keep"]] {
             match parsed(bad) {
                 Err(Refusal::Usage(line)) => {

@@ -145,11 +145,16 @@ impl Process {
         self.child.try_wait().ok().flatten().map(End::from)
     }
 
+    /// Waits for its own end, however long it takes.
+    pub(crate) async fn wait(&mut self) -> Result<End, Error> {
+        let status = self.child.wait().await;
+        status.map(End::from).map_err(Error::io(format!("wait for {}", self.launch.name)))
+    }
+
     /// Waits for its own end until `deadline`, then kills it.
     pub(crate) async fn end(&mut self, deadline: Instant) -> Result<End, Error> {
-        let what = || format!("wait for {}", self.launch.name);
-        match timeout_at(deadline, self.child.wait()).await {
-            Ok(status) => status.map(End::from).map_err(Error::io(what())),
+        match timeout_at(deadline, self.wait()).await {
+            Ok(end) => end,
             Err(_) => {
                 self.kill().await;
                 Ok(End::Overdue)

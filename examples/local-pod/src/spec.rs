@@ -12,14 +12,51 @@ use std::{
 
 use serde_json::json;
 
-use crate::{binaries::Binaries, error::Error, options::Options, pod::Launch, volumes::Volumes};
+use crate::{binaries::Binaries, error::Error, pod::Launch, volumes::Volumes};
 
-/// `terminationGracePeriodSeconds`: what the hook, the app and the sidecars may take together.
-pub(crate) const GRACE: Duration = Duration::from_secs(20);
+/// `terminationGracePeriodSeconds` of the demo's pod.
+const GRACE: u64 = 20;
 
 /// The log file's size at rotation: one rotation a second or so in a calm run, several in chaos.
 const ROTATE_AT: u64 = 12 << 10;
 const ROTATE_AT_IN_CHAOS: u64 = 4 << 10;
+
+/// What one pod has otherwise than another.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// `terminationGracePeriodSeconds`: what the hooks, the app and the sidecars may take together.
+    pub(crate) grace: u64,
+    /// What of it the hooks leave to the rest.
+    pub(crate) reserve: Duration,
+    /// The hooks' own settings; none: their defaults.
+    pub(crate) quiet: Option<Duration>,
+    pub(crate) min_delay: Option<Duration>,
+    /// What the sidecars may take from their SIGTERM to their end; none: their defaults.
+    pub(crate) proxy_deadline: Option<Duration>,
+    pub(crate) ship_deadline: Option<Duration>,
+    /// The sidecars are plain containers, which get SIGTERM with the app: ship has to wait for the app's end by itself.
+    pub(crate) plain: bool,
+    pub(crate) rotate_at: u64,
+    /// What the app does for so long between its last answer and its last line.
+    pub(crate) linger: Duration,
+}
+
+impl Settings {
+    /// The demo's own pod.
+    pub(crate) fn demo(chaos: bool) -> Self {
+        Self {
+            grace: GRACE,
+            reserve: Duration::from_secs(3),
+            quiet: Some(Duration::from_secs(1)),
+            min_delay: Some(Duration::from_millis(500)),
+            proxy_deadline: None,
+            ship_deadline: None,
+            plain: false,
+            rotate_at: if chaos { ROTATE_AT_IN_CHAOS } else { ROTATE_AT },
+            linger: Duration::ZERO,
+        }
+    }
+}
 
 /// Where everything listens.
 #[derive(Debug)]
@@ -46,9 +83,15 @@ impl Addresses {
     /// Reserves all of them. The pod's own ports stay held until the reservation is dropped; the database's is free,
     /// since seed has to find it closed.
     pub(crate) fn reserve() -> Result<(Self, Reservation), Error> {
+        Self::reserve_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same at another address of loopback (all of 127.0.0.0/8 is): where many pods live at once each has its own,
+    /// so that no connection from anywhere has one of the ports as its own when the pod opens it.
+    pub(crate) fn reserve_at(ip: Ipv4Addr) -> Result<(Self, Reservation), Error> {
         let mut held = Vec::new();
         let mut next = || -> std::io::Result<SocketAddr> {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let listener = TcpListener::bind((ip, 0))?;
             let address = listener.local_addr()?;
             held.push(listener);
             Ok(address)
@@ -91,6 +134,11 @@ pub(crate) struct Spec {
     pub(crate) app: Launch,
     /// The main container's preStop hook.
     pub(crate) drain: Launch,
+    /// The same hook in the sidecars' containers, where those are plain ones.
+    pub(crate) drain_of_proxy: Launch,
+    pub(crate) drain_of_ship: Launch,
+    /// What seed makes of the template, for a pod without it.
+    app_config: String,
 }
 
 impl Spec {
@@ -100,7 +148,7 @@ impl Spec {
         binaries: &Binaries,
         addresses: &Addresses,
         backend: SocketAddr,
-        options: &Options,
+        settings: &Settings,
     ) -> Result<Self, Error> {
         volumes.write("templates/seed.yaml", &seed_yaml(volumes, addresses.database))?;
         volumes.write("templates/proxy.yaml", &proxy_yaml(addresses))?;
@@ -119,13 +167,20 @@ impl Spec {
         let logs = volumes.path("logs");
         let mut seed = podkit("seed", args(["--config"], [volumes.path("templates/seed.yaml")]));
         seed.args.extend(TEXT.map(OsString::from));
-        seed.env = app_environment(addresses, &logs.join("app.log"), options.chaos);
+        seed.env = app_environment(addresses, &logs.join("app.log"), settings);
+        let app_config = seed.env.iter().fold(APP_TEMPLATE.to_owned(), |text, (name, value)| {
+            text.replace(&format!("{{{{ env.{name} }}}}"), value)
+        });
         let mut ship = podkit("ship", args(["--include"], [logs.join("app.log*")]));
         ship.args.extend(args(["--state-dir"], [logs.join(".podkit")]));
         ship.args.extend(words(format!(
             "--to http://{backend}/ --compression zstd --admin {}",
             addresses.ship_admin
         )));
+        ship.args.extend(deadline(settings.ship_deadline));
+        if settings.plain {
+            ship.args.extend(words(format!("--shutdown-quiet {}ms", SHIP_QUIET.as_millis())));
+        }
         ship.args.extend(TEXT.map(OsString::from));
         let inbound = format!(
             "--forward http://{}=http://{} --admin {}",
@@ -133,18 +188,16 @@ impl Spec {
         );
         let mut proxy = podkit("proxy", words(inbound));
         proxy.args.extend(args(["--config"], [volumes.path("templates/proxy.yaml")]));
+        proxy.args.extend(deadline(settings.proxy_deadline));
         proxy.args.extend(TEXT.map(OsString::from));
-        let drain = format!(
-            "--grace {}s --reserve 3s --quiet 1s --min-delay 500ms --port {} --proxy http://{} --ship http://{}",
-            GRACE.as_secs(),
-            addresses.app.port(),
-            addresses.proxy_admin,
-            addresses.ship_admin
-        );
-        let mut hook = launch("drain", volumes.path("bin/podkit-drain"), words(drain));
-        // In a pod the hook's lines belong to the first process; here that is somebody else's.
-        hook.args.extend(args(["--log"], [hook.log.clone()]));
-        hook.args.extend(TEXT.map(OsString::from));
+        let hook = |name: &'static str| {
+            let mut hook = launch(name, volumes.path("bin/podkit-drain"), drain_flags(addresses, settings));
+            // In a pod the hook's lines belong to the first process; here that is somebody else's.
+            hook.args.extend(args(["--log"], [hook.log.clone()]));
+            hook.args.extend(args(["--report"], [volumes.path(&format!("log/{name}.json"))]));
+            hook.args.extend(TEXT.map(OsString::from));
+            hook
+        };
         Ok(Self {
             install: launch(
                 "install",
@@ -155,9 +208,42 @@ impl Spec {
             ship,
             proxy,
             app: launch("app", own, args(["app", "--config"], [volumes.path("config/app.json")])),
-            drain: hook,
+            drain: hook("drain"),
+            drain_of_proxy: hook("drain-proxy"),
+            drain_of_ship: hook("drain-ship"),
+            app_config,
         })
     }
+
+    /// Does what the init containers do, for a pod that is not about them.
+    pub(crate) fn prepare(&mut self, volumes: &Volumes, drain: &Path) -> Result<(), Error> {
+        for hook in [&mut self.drain, &mut self.drain_of_proxy, &mut self.drain_of_ship] {
+            hook.program = drain.to_owned();
+        }
+        volumes.write("config/app.json", &self.app_config)
+    }
+}
+
+/// After SIGTERM, how long nobody may have written to the logs until a ship that is a plain container ends.
+const SHIP_QUIET: Duration = Duration::from_millis(500);
+
+fn drain_flags(addresses: &Addresses, settings: &Settings) -> Vec<OsString> {
+    let mut flags = words(format!(
+        "--grace {}s --reserve {}ms --port {} --proxy http://{} --ship http://{}",
+        settings.grace,
+        settings.reserve.as_millis(),
+        addresses.app.port(),
+        addresses.proxy_admin,
+        addresses.ship_admin
+    ));
+    for (flag, value) in [("--quiet", settings.quiet), ("--min-delay", settings.min_delay)] {
+        flags.extend(value.into_iter().flat_map(|value| words(format!("{flag} {}ms", value.as_millis()))));
+    }
+    flags
+}
+
+fn deadline(given: Option<Duration>) -> Vec<OsString> {
+    given.map(|deadline| words(format!("--shutdown-deadline {}ms", deadline.as_millis()))).unwrap_or_default()
 }
 
 /// People read these logs.
@@ -208,16 +294,17 @@ const APP_TEMPLATE: &str = r#"{
   "listen": "{{ env.APP_LISTEN }}",
   "database": "{{ env.APP_DATABASE }}",
   "log": "{{ env.APP_LOG }}",
-  "rotate_at": {{ env.APP_ROTATE_AT }}
+  "rotate_at": {{ env.APP_ROTATE_AT }},
+  "linger_ms": {{ env.APP_LINGER_MS }}
 }
 "#;
 
-fn app_environment(addresses: &Addresses, log: &Path, chaos: bool) -> Vec<(&'static str, String)> {
-    let rotate_at = if chaos { ROTATE_AT_IN_CHAOS } else { ROTATE_AT };
+fn app_environment(addresses: &Addresses, log: &Path, settings: &Settings) -> Vec<(&'static str, String)> {
     vec![
         ("APP_LISTEN", addresses.app.to_string()),
         ("APP_DATABASE", addresses.outbound.to_string()),
         ("APP_LOG", log.display().to_string()),
-        ("APP_ROTATE_AT", rotate_at.to_string()),
+        ("APP_ROTATE_AT", settings.rotate_at.to_string()),
+        ("APP_LINGER_MS", settings.linger.as_millis().to_string()),
     ]
 }

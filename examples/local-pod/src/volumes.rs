@@ -79,6 +79,11 @@ impl Volumes {
         all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
     }
 
+    /// What a hook leaves with `--report`.
+    pub(crate) fn report(&self, hook: &str) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.path(&format!("log/{hook}.json"))).ok()?).ok()
+    }
+
     /// The totals of the ledger that ship printed when it ended: `{"read": …, "acknowledged": …, "pending": …}`.
     pub(crate) fn ledger(&self) -> Option<serde_json::Value> {
         let text = fs::read_to_string(self.path("log/ship.log")).ok()?;
