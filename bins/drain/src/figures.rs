@@ -42,7 +42,10 @@ struct Gathered {
     steps: Vec<StepFigures>,
     source: Option<String>,
     first: Option<Sample>,
+    /// When that was taken, counted from the start.
+    first_after: Option<Duration>,
     last: Option<Sample>,
+    looks: u64,
 }
 
 /// Written by the steps, read by the main thread at the end, also where a step is stuck.
@@ -58,10 +61,12 @@ impl Figures {
         self.gathered().steps.push(step);
     }
 
-    /// What the watch sees; the first and the last sample stay.
-    pub(crate) fn sample(&self, sample: Sample) {
+    /// What the watch sees `after` so long; the first and the last sample stay.
+    pub(crate) fn sample(&self, sample: Sample, after: Duration) {
         let mut gathered = self.gathered();
+        gathered.looks += 1;
         gathered.first.get_or_insert(sample);
+        gathered.first_after.get_or_insert(after);
         gathered.last = Some(sample);
     }
 
@@ -87,6 +92,8 @@ impl Figures {
             "budget_seconds": seconds(budget.whole()),
             "spent_seconds": seconds(budget.spent()),
             "source": gathered.source,
+            "looks": gathered.looks,
+            "first_look_seconds": gathered.first_after.map(|after| after.as_secs_f64()),
             "connections_at_start": count(gathered.first, |sample| sample.open),
             "connections_at_end": count(gathered.last, |sample| sample.open),
             "in_flight_at_start": count(gathered.first, |sample| sample.active),
@@ -150,7 +157,7 @@ mod tests {
     fn the_first_and_the_last_look_are_in_the_report() {
         let figures = Figures::default();
         for (active, open) in [(2, 5), (7, 9), (1, 3)] {
-            figures.sample(Sample { active, open, since_new: None });
+            figures.sample(Sample { active, open, since_new: None }, Duration::from_millis(active));
         }
         figures.source("the proxy".to_owned());
         figures.step(StepFigures {
@@ -168,6 +175,8 @@ mod tests {
             ("left", json!("3 connections")),
             ("budget_seconds", json!(25.0)),
             ("source", json!("the proxy")),
+            ("looks", json!(3)),
+            ("first_look_seconds", json!(0.002)),
             ("connections_at_start", json!(5)),
             ("connections_at_end", json!(3)),
             ("in_flight_at_end", json!(1)),

@@ -29,11 +29,13 @@ fn until_active(source: &mut InetDiag, active: u64) -> Sample {
 
 #[test]
 fn the_kernel_tells_a_request_in_flight_from_a_connection_at_rest() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
+    for (address, by_family) in
+        [("127.0.0.1:0", false), ("[::1]:0", false), ("127.0.0.1:0", true), ("[::1]:0", true)]
+    {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let idle = Duration::from_millis(20);
-        let mut source = source(&[port], idle);
+        let mut source = InetDiag { by_family, ..source(&[port], idle) };
         assert_eq!(source.poll(soon()).unwrap().open, 0, "the listener itself is no connection");
 
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -50,6 +52,7 @@ fn the_kernel_tells_a_request_in_flight_from_a_connection_at_rest() {
         served.write_all(b"answer!").unwrap();
         client.read_exact(&mut read).unwrap();
         assert_eq!(until_active(&mut source, 0).open, 1, "answered, and at rest again");
+        assert_eq!(source.by_family, by_family, "one question is enough here");
     }
 }
 

@@ -84,7 +84,7 @@ impl Drain {
             let pause = match look {
                 Look::Saw(sample) => {
                     let decision = watch.observe(now, sample);
-                    self.shared.figures.sample(sample);
+                    self.shared.figures.sample(sample, now);
                     if decision == Decision::Quiet {
                         return End::Quiet;
                     }

@@ -2,21 +2,17 @@
 //! and PID namespaces of their own, and where the kernel refuses what a source needs.
 //!
 //! Each test runs itself again within new namespaces (`unshare`), as root by right, as anyone else in a user namespace.
-//! A machine that permits neither fails these tests: the promise would go untested.
+//! Where a machine permits neither, it says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
 use nix::unistd::Uid;
-use podkit_testkit::{Finished, Run, eventually, program};
+use podkit_testkit::{Finished, Run, eventually, is_possible, program};
 
+use crate::kernel;
 use crate::support::{App, Proxy, Traffic};
 
 /// Set within the namespaces, so that the inner tests do nothing elsewhere.
@@ -26,14 +22,35 @@ const BECOME: &str = "DRAIN_TEST_BECOME";
 /// Neither the app's user, which runs the test, nor root.
 const OTHER: &str = "65532";
 
-/// `unshare` with these namespaces, and what makes it root in them.
+/// What makes a process root in new namespaces.
+fn become_root() -> &'static [&'static str] {
+    if Uid::effective().is_root() { &[] } else { &["--user", "--map-root-user"] }
+}
+
+/// `unshare` with these namespaces.
 fn unshare(namespaces: &[&str]) -> Run {
-    let become_root: &[&str] = if Uid::effective().is_root() { &[] } else { &["--user", "--map-root-user"] };
-    program("unshare").args(become_root).args(namespaces).arg("--")
+    program("unshare").args(become_root()).args(namespaces).arg("--")
+}
+
+/// Whether this command can be run in such namespaces here.
+fn can(namespaces: &[&str], command: &[&str]) -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args(become_root()).args(namespaces).arg("--").args(command);
+    let done = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    is_possible(
+        &format!("`unshare {} {}`", namespaces.join(" "), command.join(" ")),
+        done.is_ok_and(|status| status.success()),
+    )
 }
 
 /// Runs the test `name` again, inside.
 fn inside(namespaces: &[&str], name: &str) {
+    let words = confine(Uid::effective().is_root());
+    let mut command: Vec<&str> = words.iter().map(String::as_str).collect();
+    command.push("true");
+    if !can(namespaces, &command) {
+        return;
+    }
     let own = std::env::current_exe().expect("the kernel knows this program");
     let is_root = if Uid::effective().is_root() { "root" } else { "mapped" };
     let finished = unshare(namespaces)
@@ -44,33 +61,6 @@ fn inside(namespaces: &[&str], name: &str) {
     let ran = finished.stdout.contains("1 passed");
     let finished = finished.expect_exit(0);
     assert!(ran, "{name} did not run: {finished:?}");
-}
-
-/// `lo` is down in a new network namespace: `RTM_NEWLINK` of rtnetlink(7) for the first interface, with `IFF_UP`.
-fn raise_loopback() {
-    let up = u32::try_from(libc::IFF_UP).expect("the test may do this").to_ne_bytes();
-    let mut message = Vec::new();
-    message.extend(32_u32.to_ne_bytes());
-    message.extend(libc::RTM_NEWLINK.to_ne_bytes());
-    message.extend(
-        u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK).expect("the test may do this").to_ne_bytes(),
-    );
-    message.extend([0; 8]);
-    message.extend([0; 4]);
-    message.extend(1_u32.to_ne_bytes());
-    message.extend(up);
-    message.extend(up);
-    use std::os::fd::AsRawFd as _;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkRoute)
-        .expect("the test may do this");
-    sendto(socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())
-        .expect("the test may do this");
-    let mut answer = [0; 256];
-    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("the test may do this");
-    let error = answer[..length]
-        .get(16..20)
-        .map(|bytes| i32::from_ne_bytes(bytes.try_into().expect("the test may do this")));
-    assert_eq!(error, Some(0), "loopback cannot be raised");
 }
 
 /// The binary where any user may run it.
@@ -87,17 +77,22 @@ fn public_copy(dir: &Path) -> PathBuf {
 }
 
 /// The words that run the rest without a capability, as another user where the test may choose.
-fn confine() -> Vec<String> {
+fn confine(is_root: bool) -> Vec<String> {
     let mut words = vec!["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"];
-    if std::env::var(INSIDE).is_ok_and(|is| is == "root") {
+    if is_root {
         words.extend(["--reuid", OTHER, "--regid", OTHER, "--clear-groups"]);
     }
     words.into_iter().map(str::to_owned).collect()
 }
 
+/// Whether the namespaces are real root's.
+fn is_root_inside() -> bool {
+    std::env::var(INSIDE).is_ok_and(|is| is == "root")
+}
+
 /// A drain as a hook in the app's container would run it, with a line in the log only where it is told to.
 fn confined(dir: &Path, args: &[&str]) -> Run {
-    let mut words = confine();
+    let mut words = confine(is_root_inside());
     words.push(public_copy(dir).display().to_string());
     words.extend(args.iter().map(|arg| (*arg).to_owned()));
     let name = words.remove(0);
@@ -106,7 +101,7 @@ fn confined(dir: &Path, args: &[&str]) -> Run {
 
 /// The same where the kernel refuses netlink.
 fn without_netlink(dir: &Path, args: &[&str]) -> Run {
-    let mut words = confine();
+    let mut words = confine(is_root_inside());
     words.push(public_copy(dir).display().to_string());
     words.extend(args.iter().map(|arg| (*arg).to_owned()));
     let own = std::env::current_exe().expect("the kernel knows this program");
@@ -146,7 +141,7 @@ macro_rules! inside_only {
         if std::env::var_os(INSIDE).is_none() {
             return;
         }
-        raise_loopback();
+        kernel::raise_loopback();
     };
 }
 
@@ -201,6 +196,9 @@ fn inside_where_netlink_is_refused() {
 
 #[test]
 fn where_nothing_tells_the_traffic_all_the_time_is_held() {
+    if !can(&["--net", "--mount"], &["mount", "-t", "tmpfs", "none", "/proc"]) {
+        return;
+    }
     // Its own `/proc` is taken away there; `/dev/stderr` leads through it.
     inside(&["--net", "--mount"], "inside_where_nothing_tells_the_traffic");
 }
@@ -225,63 +223,26 @@ fn inside_where_nothing_tells_the_traffic() {
 #[ignore = "the tests where netlink is refused run it"]
 fn becomes_a_program_without_netlink() {
     let Ok(words) = std::env::var(BECOME) else { return };
-    refuse_netlink();
-    let mut words = words.lines();
-    let error = Command::new(words.next().unwrap()).args(words).env_remove(BECOME).exec();
+    let words: Vec<&str> = words.lines().collect();
+    let error = kernel::become_without_netlink(&words, BECOME);
     panic!("cannot become the program: {error}");
 }
 
-/// `socket(AF_NETLINK, ...)` fails with `EACCES` from now on (seccomp(2)).
-fn refuse_netlink() {
-    let statement = |code: u32, k: u32| libc::sock_filter {
-        code: u16::try_from(code).expect("the numbers of the kernel fit"),
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let skip_unless = |k: u32, jf: u8| libc::sock_filter {
-        code: u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K)
-            .expect("the numbers of the kernel fit"),
-        jt: 0,
-        jf,
-        k,
-    };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let number = |number: libc::c_long| u32::try_from(number).expect("the numbers of the kernel fit");
-    // The low half of the first argument, on either byte order of the machine.
-    let argument = if cfg!(target_endian = "big") { 20 } else { 16 };
-    let mut filter = [
-        statement(load, 0),
-        skip_unless(number(libc::SYS_socket), 3),
-        statement(load, argument),
-        skip_unless(u32::try_from(libc::AF_NETLINK).expect("the numbers of the kernel fit"), 1),
-        statement(
-            libc::BPF_RET,
-            libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EACCES).expect("the numbers of the kernel fit"),
-        ),
-        statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog {
-        len: u16::try_from(filter.len()).expect("the numbers of the kernel fit"),
-        filter: filter.as_mut_ptr(),
-    };
-    nix::sys::prctl::set_no_new_privs().expect("the numbers of the kernel fit");
-    let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
-    #[expect(unsafe_code, reason = "there is no safe call for it in nix")]
-    // SAFETY: the program and its instructions live until the call returns, and the kernel copies them.
-    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
-    assert_eq!(refused, 0, "{}", std::io::Error::last_os_error());
-}
+/// A PID namespace and its `/proc`.
+const OWN_PROCESSES: &[&str] = &["--pid", "--fork", "--mount-proc"];
 
 /// The first process's standard output is the container's log; the hook's own output goes nowhere.
 #[test]
 fn by_default_the_log_and_the_report_go_to_the_first_process() {
+    if !can(OWN_PROCESSES, &["true"]) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = public_copy(dir.path());
     // A shell may redirect itself for a moment; one that has forked does not.
     let script = "(exec \"$0\" \"$@\" >\"$OUT\" 2>&1); echo \"exit $?\"";
     let out = dir.path().join("out");
-    unshare(&["--pid", "--fork", "--mount-proc"])
+    unshare(OWN_PROCESSES)
         .args(["/bin/sh", "-c", script])
         .arg(path)
         .args(["--grace", "5s", "--min-delay", "50ms", "--log-format", "text"])
@@ -296,9 +257,12 @@ fn by_default_the_log_and_the_report_go_to_the_first_process() {
 /// As in a pod with `shareProcessNamespace`: the first process is `pause`, which writes to nowhere.
 #[test]
 fn where_the_first_process_writes_to_nowhere_standard_error_is_the_log() {
+    if !can(OWN_PROCESSES, &["true"]) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    unshare(&["--pid", "--fork", "--mount-proc"])
+    unshare(OWN_PROCESSES)
         .args(["/bin/sh", "-c", "exec >/dev/null; \"$0\" \"$@\" 2>\"$OUT\"; true"])
         .arg(public_copy(dir.path()))
         .args(["--grace", "5s", "--min-delay", "50ms"])
@@ -310,6 +274,10 @@ fn where_the_first_process_writes_to_nowhere_standard_error_is_the_log() {
 #[test]
 fn a_volume_that_runs_no_programs_is_told_at_the_installation() {
     let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    if !can(&["--mount"], &["mount", "-t", "tmpfs", "-o", "noexec", "none", path]) {
+        return;
+    }
     let script =
         "mount -t tmpfs -o noexec none \"$1\" && \"$0\" install \"$1\"; code=$?; ls -A \"$1\"; exit $code";
     let finished = unshare(&["--mount"])
@@ -321,4 +289,18 @@ fn a_volume_that_runs_no_programs_is_told_at_the_installation() {
     assert_eq!(finished.stdout, "", "what cannot be run is not left there");
     // The wait for the mount to go with its namespace.
     eventually("the volume is gone", || fs::read_dir(dir.path()).ok()?.next().is_none().then_some(()));
+}
+
+/// Such a test must not look like one that passed.
+#[test]
+fn what_this_machine_does_not_permit_is_said_aloud() {
+    let own = std::env::current_exe().expect("the kernel knows this program");
+    for test in ["the_proxy_is_the_best_source", "by_default_the_log_and_the_report_go_to_the_first_process"]
+    {
+        program(&own)
+            .args(["--exact", &format!("confined::{test}")])
+            .env("PATH", "/nowhere")
+            .expect_exit(0)
+            .expect_stderr(&format!("NOT TESTED HERE: confined::{test} needs `unshare --"));
+    }
 }

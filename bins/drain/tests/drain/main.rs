@@ -3,6 +3,7 @@
 mod after_quiet;
 mod config;
 mod confined;
+mod kernel;
 mod leases;
 mod several;
 mod shown;
