@@ -1,5 +1,5 @@
-//! Many sockets of one port: connections from it to itself, from another address each. Children of this process hold them:
-//! one alone may not open so many files.
+//! Many sockets: connections from an address each, held by children of this process, since one alone may not open so many
+//! files.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -31,8 +31,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// So many sockets, all open when this returns.
-    pub(crate) fn of(count: usize) -> Result<Self> {
+    /// So many sockets, all open when this returns: half of them are the app's, or all, where the clients have the same port.
+    pub(crate) fn of(count: usize, all: bool) -> Result<Self> {
         fs::write("/proc/sys/net/core/somaxconn", BACKLOG.to_string())?;
         let socket = bound(Ipv4Addr::UNSPECIFIED, 0)?;
         let address = socket.local_addr()?.as_socket().ok_or("no address")?;
@@ -40,7 +40,8 @@ impl Crowd {
         for begin in (0..count).step_by(EACH) {
             let end = count.min(begin + EACH);
             let child = Command::new(std::env::current_exe()?)
-                .args([ROLE, &crowd.port, &(begin / 2).to_string(), &(end / 2).to_string()])
+                .args([ROLE, &crowd.port, if all { &crowd.port } else { "0" }])
+                .args([begin / 2, end / 2].map(|number| number.to_string()))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
@@ -75,8 +76,8 @@ fn bound(address: Ipv4Addr, port: u16) -> Result<Socket> {
 }
 
 /// A child: makes the connections with these numbers and keeps both ends until its input ends.
-pub(crate) fn child(port: &str, from: &str, to: &str) -> ExitCode {
-    match hold(port, from, to) {
+pub(crate) fn child(port: &str, client: &str, from: &str, to: &str) -> ExitCode {
+    match hold(port, client, from, to) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hook: {error}");
@@ -85,10 +86,11 @@ pub(crate) fn child(port: &str, from: &str, to: &str) -> ExitCode {
     }
 }
 
-fn hold(port: &str, from: &str, to: &str) -> Result<()> {
+fn hold(port: &str, client: &str, from: &str, to: &str) -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let (port, from, to): (u16, u32, u32) = (port.parse()?, from.parse()?, to.parse()?);
+    let (port, client): (u16, u16) = (port.parse()?, client.parse()?);
+    let (from, to): (u32, u32) = (from.parse()?, to.parse()?);
     let listener = bound(Ipv4Addr::UNSPECIFIED, port)?;
     listener.listen(BACKLOG)?;
     thread::spawn(move || {
@@ -103,9 +105,9 @@ fn hold(port: &str, from: &str, to: &str) -> Result<()> {
     });
     let mut open = Vec::new();
     for number in from..to {
-        let client = bound(Ipv4Addr::from(u32::from(FIRST) + number), port)?;
-        client.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-        open.push(client);
+        let socket = bound(Ipv4Addr::from(u32::from(FIRST) + number), client)?;
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        open.push(socket);
     }
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new())?;

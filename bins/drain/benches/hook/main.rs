@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        [crowd::ROLE, port, from, to] => return crowd::child(port, from, to),
+        [crowd::ROLE, port, client, from, to] => return crowd::child(port, client, from, to),
         // `cargo test --all-targets` runs benches too, without `--bench`.
         words if !words.contains(&"--bench") => {
             println!("hook: run it with `cargo bench -p podkit-drain --bench hook`");
@@ -156,17 +156,22 @@ fn peak(child: &Child) -> Result<String> {
 /// CPU of a look at so many sockets, by each source.
 fn table(binary: &str, sockets: usize) -> Result<()> {
     let none = cost(binary, "1", true)?;
-    let crowd = Crowd::of(sockets)?;
-    println!("{sockets} sockets in the namespace, all of the port and of clients:");
-    for (name, by_netlink) in [("INET_DIAG", true), ("/proc/net", false)] {
-        let full = cost(binary, &crowd.port, by_netlink)?;
-        let a_look = |of: fn(&Cost) -> Duration| {
-            of(&full).saturating_sub(of(&none)).as_secs_f64() * 1e3 / full.looks.max(1.0)
-        };
-        let (user, kernel) = (a_look(|cost| cost.user), a_look(|cost| cost.kernel));
-        let what = format!("CPU of one look by {name}");
-        println!("{what:<58} {:.1} ms ({user:.1} own, {kernel:.1} kernel)", user + kernel);
-        println!("{:<58} {} after {} looks", "  memory", full.peak, full.looks);
+    for all in [false, true] {
+        let crowd = Crowd::of(sockets, all)?;
+        println!(
+            "{sockets} sockets in the namespace, {} of them the app's:",
+            if all { "all" } else { "half" }
+        );
+        for (name, by_netlink) in [("INET_DIAG", true), ("/proc/net", false)] {
+            let full = cost(binary, &crowd.port, by_netlink)?;
+            let a_look = |of: fn(&Cost) -> Duration| {
+                of(&full).saturating_sub(of(&none)).as_secs_f64() * 1e3 / full.looks.max(1.0)
+            };
+            let (user, kernel) = (a_look(|cost| cost.user), a_look(|cost| cost.kernel));
+            let what = format!("  CPU of one look by {name}");
+            println!("{what:<58} {:.1} ms ({user:.1} own, {kernel:.1} kernel)", user + kernel);
+            println!("{:<58} {} after {} looks", "  memory at most", full.peak, full.looks);
+        }
     }
     Ok(())
 }
