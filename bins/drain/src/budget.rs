@@ -80,7 +80,10 @@ impl Budget {
 pub(crate) fn show(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..1_000 => format!("{millis}ms"),
-        _ => format!("{:.1}s", time.as_secs_f64()),
+        millis => {
+            let tenths = (millis + 50) / 100;
+            format!("{}.{}s", tenths / 10, tenths % 10)
+        }
     }
 }
 
@@ -114,5 +117,6 @@ mod tests {
     fn times_are_short_to_read() {
         assert_eq!(show(Duration::from_millis(40)), "40ms");
         assert_eq!(show(Duration::from_millis(2_540)), "2.5s");
+        assert_eq!(show(Duration::from_millis(12_960)), "13.0s");
     }
 }

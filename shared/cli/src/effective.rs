@@ -112,10 +112,29 @@ fn scalar(value: &Value) -> String {
 }
 
 fn is_plain(text: &str) -> bool {
-    let typed = matches!(text, "true" | "false" | "null") || text.parse::<f64>().is_ok();
+    let typed = matches!(text, "true" | "false" | "null") || is_number(text);
     let safe = |c: char| c.is_ascii_alphanumeric() || "_./-:%".contains(c);
     let edges = text.starts_with(['-', ':', '%', '.']) || text.ends_with(':');
     !text.is_empty() && !typed && !edges && !text.contains(": ") && text.chars().all(safe)
+}
+
+/// Whether a text is a number to who reads it without quotes: what `f64` parses, told without its tables, which are larger
+/// than this module.
+fn is_number(text: &str) -> bool {
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = unsigned(text);
+    if ["inf", "infinity", "nan"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return true;
+    }
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent = unsigned(exponent);
+    !(whole.is_empty() && part.is_empty() || exponent.is_empty())
+        && [whole, part, exponent].into_iter().all(are_digits)
+}
+
+fn unsigned(text: &str) -> &str {
+    text.strip_prefix(['+', '-']).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -159,6 +178,22 @@ mod tests {
             ("http://es?token", "http://es?***"),
         ] {
             assert_eq!(mask_url(url), shown);
+        }
+    }
+
+    #[test]
+    fn numbers_are_told_as_the_parser_tells_them() {
+        let parts =
+            ["", "+", "-", "1", "007", ".", "e", "E", "e5", "e-3", "inf", "NaN", "infinity", "x", "_", " "];
+        for a in parts {
+            for b in parts {
+                for c in parts {
+                    for d in parts {
+                        let text = [a, b, c, d].concat();
+                        assert_eq!(is_number(&text), text.parse::<f64>().is_ok(), "{text:?}");
+                    }
+                }
+            }
         }
     }
 }

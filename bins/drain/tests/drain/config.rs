@@ -166,3 +166,25 @@ fn the_config_of_the_readme_is_accepted() {
     let path = path.to_str().expect("a plain path");
     drain(&["check", "--config", path]).env("TOKEN", "t").expect_exit(0);
 }
+
+#[test]
+fn the_settings_of_the_readme_are_those_that_there_are() {
+    let readme = include_str!("../../README.md");
+    let table =
+        readme.split("## Settings").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a table");
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let mut told: Vec<&str> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2))
+        .collect();
+    told.sort_unstable();
+    // `check` prints each one that is set.
+    let shown = drain(&["check", "--log", "/x", "--report", "/y"]).expect_exit(0).stdout;
+    let mut keys: Vec<&str> = shown
+        .lines()
+        .filter(|line| !line.starts_with([' ', '-']))
+        .filter_map(|line| line.split(':').next())
+        .filter(|key| !["log_level", "log_format"].contains(key))
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(told, keys);
+}

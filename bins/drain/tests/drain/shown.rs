@@ -51,6 +51,15 @@ fn the_report_has_all_figures() {
     assert!(steps[1]["seconds"].as_f64().unwrap() > 0.2, "{report}");
     assert!(report["spent_seconds"].as_f64().unwrap() >= steps[1]["seconds"].as_f64().unwrap(), "{report}");
 
+    assert!(report["looks"].as_u64() >= Some(3), "{report}");
+    let first = report["first_look_seconds"].as_f64().unwrap();
+    assert!(first > 0.0 && first < report["spent_seconds"].as_f64().unwrap(), "{report}");
+    let readme = include_str!("../../README.md");
+    for key in report.as_object().unwrap().keys().filter(|key| *key != "report") {
+        let told = key.strip_suffix("_at_end").unwrap_or(key);
+        assert!(readme.contains(&format!("`{told}")), "{key} is not in the README");
+    }
+
     let left: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(left, report, "the file has the same");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
