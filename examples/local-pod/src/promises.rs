@@ -110,3 +110,25 @@ fn drain_stays_tiny() {
         assert!(!drain.1.iter().any(|dependency| dependency == heavy), "podkit-drain depends on {heavy}");
     }
 }
+
+/// `1.88` or `1.88.0` as numbers.
+fn release(text: &str) -> Vec<u32> {
+    text.split('.').take(2).map(|part| part.parse().unwrap()).collect()
+}
+
+#[test]
+fn no_dependency_needs_a_newer_compiler_than_the_readme_says() {
+    let args = ["metadata", "--locked", "--format-version", "1"];
+    let output = Command::new(env!("CARGO")).args(args).current_dir(ROOT).output().unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ours = env!("CARGO_PKG_RUST_VERSION");
+    let newer: Vec<_> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| package["rust_version"].as_str().is_some_and(|text| release(text) > release(ours)))
+        .map(|package| (&package["name"], &package["rust_version"]))
+        .collect();
+    assert!(newer.is_empty(), "newer than {ours}: {newer:?}");
+    assert!(read("README.md").contains(&format!("Rust ({ours} or later)")), "README.md does not say {ours}");
+}
