@@ -1,144 +1,18 @@
 //! An OpenTelemetry collector's `/v1/logs`, in protobuf (docs: "OTLP specification", OTLP/HTTP; fields as in
 //! `opentelemetry-proto` 1.x).
 
+mod messages;
+
 use std::collections::BTreeMap;
 
 use prost::Message;
 use serde_json::{Map, Value, json};
 
 use crate::backends::{Backend, Request, Response, Server};
+use messages::*;
 
 /// A running collector.
 pub(crate) type Collector = Server<Logs>;
-
-#[derive(Clone, PartialEq, Message)]
-struct ExportLogsServiceRequest {
-    #[prost(message, repeated, tag = "1")]
-    resource_logs: Vec<ResourceLogs>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResourceLogs {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    scope_logs: Vec<ScopeLogs>,
-    #[prost(string, tag = "3")]
-    schema_url: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ScopeLogs {
-    #[prost(message, optional, tag = "1")]
-    scope: Option<Scope>,
-    #[prost(message, repeated, tag = "2")]
-    log_records: Vec<LogRecord>,
-    #[prost(string, tag = "3")]
-    schema_url: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Scope {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LogRecord {
-    #[prost(fixed64, tag = "1")]
-    time_unix_nano: u64,
-    #[prost(int32, tag = "2")]
-    severity_number: i32,
-    #[prost(string, tag = "3")]
-    severity_text: String,
-    #[prost(message, optional, tag = "5")]
-    body: Option<AnyValue>,
-    #[prost(message, repeated, tag = "6")]
-    attributes: Vec<KeyValue>,
-    #[prost(fixed32, tag = "8")]
-    flags: u32,
-    #[prost(bytes = "vec", tag = "9")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "10")]
-    span_id: Vec<u8>,
-    #[prost(fixed64, tag = "11")]
-    observed_time_unix_nano: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AnyValue {
-    #[prost(oneof = "Any", tags = "1, 2, 3, 4, 5, 6, 7")]
-    value: Option<Any>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Any {
-    #[prost(string, tag = "1")]
-    String(String),
-    #[prost(bool, tag = "2")]
-    Bool(bool),
-    #[prost(int64, tag = "3")]
-    Int(i64),
-    #[prost(double, tag = "4")]
-    Double(f64),
-    #[prost(message, tag = "5")]
-    Array(ArrayValue),
-    #[prost(message, tag = "6")]
-    Map(KeyValueList),
-    #[prost(bytes, tag = "7")]
-    Bytes(Vec<u8>),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ArrayValue {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValueList {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ExportLogsServiceResponse {
-    #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected_log_records: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
-}
-
-/// `google.rpc.Status`
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-}
 
 /// One log record that was taken, its values as JSON.
 #[derive(Clone, Debug)]

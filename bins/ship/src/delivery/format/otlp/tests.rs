@@ -1,132 +1,15 @@
-//! Requests are read with messages written down from opentelemetry-proto.
+//! Requests are read with the messages that the collector of the tests with the real binary has.
+
+#[path = "../../../../tests/ship/backends/otlp/messages.rs"]
+mod messages;
 
 use super::*;
 use crate::delivery::format::sample::*;
 use crate::event::Level;
+use messages::Any;
+use messages::*;
 use proptest::prelude::*;
 use prost::Message;
-
-#[derive(Clone, PartialEq, Message)]
-struct ExportRequest {
-    #[prost(message, repeated, tag = "1")]
-    resource_logs: Vec<ResourceLogs>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResourceLogs {
-    #[prost(message, required, tag = "1")]
-    resource: ResourceMessage,
-    #[prost(message, repeated, tag = "2")]
-    scope_logs: Vec<ScopeLogs>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResourceMessage {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ScopeLogs {
-    #[prost(message, required, tag = "1")]
-    scope: Scope,
-    #[prost(message, repeated, tag = "2")]
-    log_records: Vec<LogRecord>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Scope {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LogRecord {
-    #[prost(fixed64, tag = "1")]
-    time_unix_nano: u64,
-    #[prost(fixed64, tag = "11")]
-    observed_time_unix_nano: u64,
-    #[prost(int32, tag = "2")]
-    severity_number: i32,
-    #[prost(string, tag = "3")]
-    severity_text: String,
-    #[prost(message, optional, tag = "5")]
-    body: Option<AnyValue>,
-    #[prost(message, repeated, tag = "6")]
-    attributes: Vec<KeyValue>,
-    #[prost(fixed32, tag = "8")]
-    flags: u32,
-    #[prost(bytes = "vec", tag = "9")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "10")]
-    span_id: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, required, tag = "2")]
-    value: AnyValue,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AnyValue {
-    #[prost(oneof = "One", tags = "1, 2, 3, 4, 5, 6")]
-    value: Option<One>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum One {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(bool, tag = "2")]
-    Bool(bool),
-    #[prost(int64, tag = "3")]
-    Int(i64),
-    #[prost(double, tag = "4")]
-    Double(f64),
-    #[prost(message, tag = "5")]
-    Array(ArrayValue),
-    #[prost(message, tag = "6")]
-    List(KeyValueList),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ArrayValue {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValueList {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ExportResponse {
-    #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected_log_records: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-}
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
@@ -135,23 +18,24 @@ const SPAN: &str = "b7ad6b7169203331";
 fn shown(value: &AnyValue) -> String {
     match &value.value {
         None => "null".to_owned(),
-        Some(One::Text(text)) => format!("{text:?}"),
-        Some(One::Bool(value)) => value.to_string(),
-        Some(One::Int(value)) => format!("int {value}"),
-        Some(One::Double(value)) => format!("double {value}"),
-        Some(One::Array(array)) => {
+        Some(Any::String(text)) => format!("{text:?}"),
+        Some(Any::Bool(value)) => value.to_string(),
+        Some(Any::Int(value)) => format!("int {value}"),
+        Some(Any::Double(value)) => format!("double {value}"),
+        Some(Any::Array(array)) => {
             format!("[{}]", array.values.iter().map(shown).collect::<Vec<_>>().join(", "))
         }
-        Some(One::List(list)) => format!("{{{}}}", all_shown(&list.values).join(", ")),
+        Some(Any::Bytes(bytes)) => format!("bytes {bytes:?}"),
+        Some(Any::Map(list)) => format!("{{{}}}", all_shown(&list.values).join(", ")),
     }
 }
 
 fn all_shown(list: &[KeyValue]) -> Vec<String> {
-    list.iter().map(|pair| format!("{}={}", pair.key, shown(&pair.value))).collect()
+    list.iter().map(|pair| format!("{}={}", pair.key, shown(pair.value.as_ref().unwrap()))).collect()
 }
 
 fn decoded(events: &[Event<'_>]) -> ResourceLogs {
-    let request = ExportRequest::decode(request(&mut Otlp::default(), events).as_slice()).unwrap();
+    let request = ExportLogsServiceRequest::decode(request(&mut Otlp::default(), events).as_slice()).unwrap();
     let [logs] = request.resource_logs.try_into().unwrap();
     assert_eq!(logs.scope_logs.len(), 1);
     logs
@@ -190,8 +74,8 @@ fn a_request_can_be_read_by_people() {
 fn an_event_is_a_record_of_its_resource() {
     let logs = decoded(&[Event { level: Some(Level::Critical), ..text("hello") }]);
     let resource = ["service.name=\"shop\"", "k8s.pod.name=\"shop-1\"", "k8s.namespace.name=\"web\""];
-    assert_eq!(all_shown(&logs.resource.attributes), resource);
-    let scope = &logs.scope_logs[0].scope;
+    assert_eq!(all_shown(&logs.resource.unwrap().attributes), resource);
+    let scope = logs.scope_logs[0].scope.as_ref().unwrap();
     assert_eq!((scope.name.as_str(), scope.version.as_str()), ("podkit-ship", env!("CARGO_PKG_VERSION")));
     let record = &logs.scope_logs[0].log_records[0];
     assert_eq!(record.time_unix_nano, NOON.0 as u64);
@@ -220,8 +104,8 @@ fn the_time_of_reading_is_told_beside_the_events_own() {
     let mut format = Otlp::default();
     format.read_at(Time(7));
     let body = request(&mut format, &[Event { time: Time(-1), ..text("m") }]);
-    let record =
-        &ExportRequest::decode(body.as_slice()).unwrap().resource_logs[0].scope_logs[0].log_records[0];
+    let record = &ExportLogsServiceRequest::decode(body.as_slice()).unwrap().resource_logs[0].scope_logs[0]
+        .log_records[0];
     assert_eq!((record.time_unix_nano, record.observed_time_unix_nano), (0, 7));
 }
 
@@ -319,13 +203,13 @@ fn judged(status: u16, message: &impl Message) -> Verdict {
 
 #[test]
 fn a_partial_success_is_told_as_such() {
-    let partial = |rejected, said: &str| ExportResponse {
+    let partial = |rejected, said: &str| ExportLogsServiceResponse {
         partial_success: Some(PartialSuccess {
             rejected_log_records: rejected,
             error_message: said.to_owned(),
         }),
     };
-    assert_eq!(judged(200, &ExportResponse { partial_success: None }), Verdict::Delivered);
+    assert_eq!(judged(200, &ExportLogsServiceResponse { partial_success: None }), Verdict::Delivered);
     assert_eq!(judged(200, &partial(0, "a warning")), Verdict::Delivered);
     assert_eq!(judged(200, &partial(-1, "")), Verdict::Delivered);
     let why = |message: &str| Why::new("refused", message);
