@@ -158,6 +158,12 @@ impl State {
         self.drain().quiet_for(Instant::now(), last).unwrap_or_default()
     }
 
+    /// For how long, since clients are told to leave, no new connection has come.
+    pub(crate) fn settled_for(&self, direction: Direction) -> Duration {
+        let last = self.last(direction, |one| &one.last_connection);
+        self.drain().quiet_for(Instant::now(), last).unwrap_or_default()
+    }
+
     /// When something last came to the listeners of a direction.
     pub(crate) fn last(&self, direction: Direction, of: impl Fn(&Numbers) -> &Moment) -> Option<Instant> {
         self.of(direction).filter_map(|listener| of(&listener.numbers).get(self.started)).max()

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::Log;
 use crate::buffer::{Buffers, HEAD_SIZE};
+use crate::config::Direction;
 use crate::splice::Pipes;
 use crate::state::{Listener, State};
 use crate::upstream::{Pool, Upstream};
@@ -177,12 +178,24 @@ impl Worker {
                 self.seats.borrow().values().for_each(|watch| watch.wake());
             }
             was_leaving = is_leaving;
+            if is_leaving {
+                self.close_idle_when_settled();
+            }
             let now = self.clock.now();
             for watch in self.seats.borrow().values().filter(|watch| watch.wake_at.get() <= now) {
                 watch.wake();
             }
             self.sweep_pools();
             self.log.flush(&self.state.access_log);
+        }
+    }
+
+    /// Once no new connection has come for a quiet period, who is connected and was silent for as long is not waited for
+    /// until an answer tells it to leave: it would ask when the app has ended, whose SIGTERM is what comes next.
+    fn close_idle_when_settled(&self) {
+        let settled_for = self.state.settled_for(Direction::Inbound);
+        for listener in self.state.of(Direction::Inbound).filter(|listener| settled_for >= listener.quiet) {
+            self.close_idle(&listener);
         }
     }
 

@@ -5,7 +5,8 @@ use crate::support::{Origin, Proxy};
 #[test]
 fn a_lease_makes_unready_and_tells_clients_to_go_while_all_are_served() {
     let origin = Origin::hello();
-    let proxy = Proxy::http(origin.address);
+    // However slow this machine is: the drain does not get quiet in between.
+    let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "19s"]);
     let mut early = proxy.connect();
     assert!(!early.get("/").closes());
 
@@ -24,6 +25,20 @@ fn a_lease_makes_unready_and_tells_clients_to_go_while_all_are_served() {
     let mut late = proxy.connect();
     let response = late.get("/");
     assert_eq!((response.text(), response.closes()), ("hello", true), "new connections are still served");
+}
+
+/// Kept, they would bring their next request when the app has its SIGTERM already, which comes after a quiet drain.
+#[test]
+fn idle_connections_are_closed_once_a_drain_is_quiet() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "300ms"]);
+    let mut idle = proxy.connect();
+    assert!(!idle.get("/").closes());
+    proxy.ask("POST", "/drain?lease=60s");
+    assert_eq!(idle.rest().unwrap(), b"", "closed without a word, and without a reset");
+    assert_eq!(proxy.drain_state()["phase"], "draining");
+    let response = proxy.connect().get("/");
+    assert_eq!((response.text(), response.closes()), ("hello", true), "who comes late is still served");
 }
 
 #[test]
