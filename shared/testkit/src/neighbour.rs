@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use crate::process::{Run, pod};
 
-/// All of them at once: asked for one by one they would have other features, and be built once more.
+/// All at once: asked for one by one they would have other features, and be built once more.
 const PACKAGES: [&str; 4] = ["podkit-seed", "podkit-proxy", "podkit-ship", "podkit-drain"];
 
 /// The binary `podkit-<name>` as the code is now, in the profile of the test, about to be run.
@@ -34,7 +34,9 @@ fn build() {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--bins", "--profile", profile]);
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")]);
-    cargo.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
+    // Cargo has built the one under test, and other tests run it right now.
+    let own = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
+    cargo.args(PACKAGES.iter().filter(|package| **package != own).flat_map(|package| ["-p", package]));
     // Only the target directory itself has this file of cargo's.
     match above.join(".rustc_info.json").is_file() {
         true => cargo.arg("--target-dir").arg(above),

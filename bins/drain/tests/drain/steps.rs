@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, timed};
-use podkit_testkit::{Run, free_port, program};
+use podkit_testkit::{Run, Signal, eventually, free_port, program};
 
 /// Short delays and a budget of two seconds.
 fn brief(args: &[&str]) -> Run {
@@ -268,6 +268,13 @@ fn an_installed_copy_drains() {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755);
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no debris");
+
+    // A restarted init container installs it again while a hook may run.
+    let running = program(&path).args(["watch", "--for", "1m", "--port", "1"]).start();
+    eventually("it runs", || running.stdout().contains("after ").then_some(()));
+    drain(&["install"]).arg(dir.path()).show(dir.path()).expect_exit(0);
+    running.signal(Signal::SIGINT);
+    running.wait().expect_exit(0);
 
     let (proxy, ship) = (quiet_proxy(), ship(200, ""));
     let started = Instant::now();

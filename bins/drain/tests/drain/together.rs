@@ -17,7 +17,7 @@ use crate::support::{Answer, Neighbour, drain, ship, timed};
 const PROBE: &str = "kube-probe/1.33";
 /// What a client says that it is.
 const CLIENT: &str = "curl/8";
-/// Between two connections of one who goes on coming: shorter than any quiet time here.
+/// Between two connections of one who goes on coming.
 const TURN: Duration = Duration::from_millis(200);
 
 /// An app behind a real proxy.
@@ -47,11 +47,16 @@ impl Pod {
     /// A drain of it, with a quiet time of a second.
     fn drain(&self, ship: &Neighbour) -> Run {
         drain(&["--proxy", &format!("http://{}", self.admin), "--ship", &ship.url()])
-            .env("PODKIT_DRAIN_GRACE", "16s")
+            .env("PODKIT_DRAIN_GRACE", "25s")
             .env("PODKIT_DRAIN_RESERVE", "1s")
             .env("PODKIT_DRAIN_QUIET", "1s")
             .env("PODKIT_DRAIN_MIN_DELAY", "50ms")
             .env("HOST_IP", "")
+    }
+
+    /// One that is held by who comes each [`TURN`], also where this machine is so busy that some turns take long.
+    fn held_drain(&self, ship: &Neighbour) -> Run {
+        self.drain(ship).env("PODKIT_DRAIN_QUIET", "3s")
     }
 
     fn state(&self) -> Value {
@@ -190,24 +195,25 @@ fn a_client_from_where_the_probes_come_still_holds_the_drain() {
     let (pod, ship) = (Pod::http(), ship(200, ""));
     let kubelet = Caller::http(pod.port, PROBE);
     let client = Caller::http(pod.port, CLIENT);
-    let run = pod.drain(&ship).start();
+    let run = pod.held_drain(&ship).start();
     pod.wait_for_leases(1);
-    // Three quiet times long.
-    client.wait_for(client.calls() + 15);
+    // Well over the quiet time.
+    client.wait_for(client.calls() + 25);
     assert_eq!(ship.count("POST"), 0, "it went on with a client: {}", run.stderr());
     let last = client.end();
     run.wait().expect_exit(0);
     kubelet.end();
     // The last request came before the client was known to have ended, by no more than its turn and its answer.
-    assert!(ship.requests()[0].at - last > Duration::from_millis(500), "{:?}", ship.requests()[0].at - last);
+    let after = ship.requests()[0].at - last;
+    assert!(after > Duration::from_secs(2), "{after:?} after the last request");
 }
 
 #[test]
 fn without_a_word_about_peers_probes_count_as_they_always_did() {
     let (pod, ship) = (Pod::http(), ship(200, ""));
     let kubelet = Caller::http(pod.port, PROBE);
-    pod.drain(&ship)
-        .args(["--count-loopback", "--grace", "6s"])
+    pod.held_drain(&ship)
+        .args(["--count-loopback", "--grace", "8s"])
         .expect_exit(75)
         .expect_stderr("0 connections still open, but the last one came only");
     kubelet.end();
@@ -234,8 +240,8 @@ fn peers_that_are_named_are_no_clients_whatever_they_ask() {
     let named = |run: Run| run.args(["--count-loopback", "--ignore-peer", "127.0.0.2/32"]);
     named(pod.drain(&ship)).expect_exit(0);
     let client = Caller::http(pod.port, CLIENT);
-    named(pod.drain(&ship))
-        .args(["--grace", "6s"])
+    named(pod.held_drain(&ship))
+        .args(["--grace", "8s"])
         .expect_exit(75)
         .expect_stderr("0 connections still open, but the last one came only");
     client.end();
@@ -250,7 +256,7 @@ fn on_a_tcp_listener_who_only_connects_is_a_probe() {
     let kubelet = Caller::start(move || drop(connect_from(Ipv4Addr::LOCALHOST, port)));
     pod.drain(&ship).expect_exit(0);
     let client = Caller::http(pod.port, CLIENT);
-    pod.drain(&ship).args(["--grace", "6s"]).expect_exit(75);
+    pod.held_drain(&ship).args(["--grace", "8s"]).expect_exit(75);
     client.end();
     kubelet.end();
 }
@@ -259,7 +265,7 @@ fn on_a_tcp_listener_who_only_connects_is_a_probe() {
 fn a_second_drain_joins_the_first_and_keeps_the_lease_when_that_is_cancelled() {
     let (pod, ship) = (Pod::http(), ship(200, ""));
     let client = Caller::http(pod.port, CLIENT);
-    let (first, second) = (pod.drain(&ship).start(), pod.drain(&ship).start());
+    let (first, second) = (pod.held_drain(&ship).start(), pod.held_drain(&ship).start());
     pod.wait_for_leases(2);
     first.signal(Signal::SIGINT);
     first.wait().expect_exit(1).expect_stderr("which another drain holds");
@@ -273,7 +279,7 @@ fn a_second_drain_joins_the_first_and_keeps_the_lease_when_that_is_cancelled() {
 fn a_cancelled_drain_leaves_the_proxy_ready() {
     let (pod, ship) = (Pod::http(), ship(200, ""));
     let client = Caller::http(pod.port, CLIENT);
-    let run = pod.drain(&ship).start();
+    let run = pod.held_drain(&ship).start();
     pod.wait_for_leases(1);
     assert_eq!(http("GET", pod.admin, "/readyz").unwrap().status, 503);
     run.signal(Signal::SIGINT);
@@ -286,7 +292,7 @@ fn a_cancelled_drain_leaves_the_proxy_ready() {
 fn a_drain_that_is_killed_leaves_a_lease_that_lapses() {
     let (mut pod, ship) = (Pod::http(), ship(200, ""));
     let client = Caller::http(pod.port, CLIENT);
-    let run = pod.drain(&ship).args(["--grace", "2s", "--reserve", "1s"]).start();
+    let run = pod.held_drain(&ship).args(["--grace", "2s", "--reserve", "1s"]).start();
     pod.wait_for_leases(1);
     run.signal(Signal::SIGKILL);
     pod.proxy.wait_for_stderr("the drain's lease lapsed and no stop has come: ready again");
@@ -309,7 +315,7 @@ fn sigterm_during_the_lease_ends_the_proxy_in_order() {
     eventually("the request is in flight", || {
         pod.state()["ms_since_last_request"].as_u64().filter(|_| pod.state()["in_flight"] != 0)
     });
-    let run = pod.drain(&ship).start();
+    let run = pod.held_drain(&ship).start();
     pod.wait_for_leases(1);
     // The hook is ended with the app's container; the proxy stays unready until its own SIGTERM comes.
     run.terminate().expect_exit(75).expect_stderr("ended by SIGTERM");
