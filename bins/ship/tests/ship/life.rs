@@ -1,5 +1,8 @@
 //! From start to exit: flush, SIGTERM, deadlines, the ledger, the admin port.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use podkit_testkit::{Signal, eventually, free_port, http, pod};
@@ -25,6 +28,35 @@ fn sigterm_reads_to_the_end_and_the_ledger_proves_it() {
         (ledger["total"]["acknowledged"].as_u64(), ledger["total"]["pending"].as_u64()),
         (Some(bytes), Some(0))
     );
+}
+
+#[test]
+fn each_line_of_the_log_and_the_ledger_is_one_write() {
+    let volume = Volume::new();
+    volume.write("app.log", &lines(0..3));
+    // Of datagrams, each write is one.
+    let (log, stderr) = UnixDatagram::pair().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_podkit-ship"))
+        .args(["--once", "--to", "stdout:", "--admin", "off", "--log-format", "json"])
+        .arg("--include")
+        .arg(volume.file("app.log"))
+        .stdout(Stdio::null())
+        .stderr(OwnedFd::from(stderr))
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    log.set_nonblocking(true).unwrap();
+    let (mut buffer, mut written) = (vec![0; 64 << 10], Vec::new());
+    while let Ok(size) = log.recv(&mut buffer) {
+        if size == 0 {
+            break;
+        }
+        written.push(String::from_utf8_lossy(&buffer[..size]).into_owned());
+    }
+    for line in &written {
+        assert!(line.starts_with('{') && line.ends_with("}\n"), "{written:#?}");
+    }
+    assert!(written.last().is_some_and(|line| line.starts_with("{\"ledger\":")), "{written:#?}");
 }
 
 #[test]
