@@ -78,6 +78,48 @@ fn drain_and_the_kubelet_count_with_the_same_grace_period() {
     assert!(hooks > 0, "no manifest has a preStop hook");
 }
 
+/// Native sidecars stop one after the other, when the hook and the app have ended. Who is not done when the grace period
+/// is gets a SIGKILL, and ship's ledger is not written.
+#[test]
+fn the_reserve_is_enough_for_the_sidecars() {
+    let mut budgets = 0;
+    for (name, documents) in manifests() {
+        let texts: Vec<&str> = documents
+            .iter()
+            .filter_map(|document| document["data"].as_object())
+            .flat_map(|data| data.values().filter_map(Value::as_str))
+            .collect();
+        for pod in documents.iter().filter_map(pod_of) {
+            let hooks = containers(pod).map(|one| strings(&one["lifecycle"]["preStop"]["exec"]["command"]));
+            let Some(reserve) = hooks.flatten().find_map(|word| seconds_of(&word, "--reserve=")) else {
+                continue;
+            };
+            let sidecars = containers(pod).filter(|one| one["restartPolicy"] == json!("Always"));
+            let deadlines = sidecars.filter(|one| stops_with_a_deadline(one)).map(|one| {
+                let given =
+                    strings(&one["args"]).iter().find_map(|arg| seconds_of(arg, "--shutdown-deadline="));
+                let in_file = texts.iter().find_map(|text| seconds_of(text, "shutdown: {deadline: "));
+                given.or(in_file).unwrap_or(20)
+            });
+            let needed: u64 = deadlines.sum();
+            assert!(needed < reserve, "{name}: the sidecars may take {needed}s of a reserve of {reserve}s");
+            budgets += 1;
+        }
+    }
+    assert!(budgets > 0, "no manifest has a hook with a reserve");
+}
+
+fn stops_with_a_deadline(container: &Value) -> bool {
+    let image = container["image"].as_str().unwrap_or_default();
+    image.contains("podkit-proxy") || image.contains("podkit-ship")
+}
+
+/// The whole seconds behind a mark: `--reserve=15s`.
+fn seconds_of(text: &str, mark: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(mark)?;
+    rest.split_once('s')?.0.parse().ok()
+}
+
 fn knows_the_flags(program: &Path, call: &Call) {
     let help = Command::new(program).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();

@@ -88,7 +88,7 @@ pub(crate) async fn rehearse(options: &Rehearsal, screen: &Screen) -> Result<Exi
             faulty += 1;
             tell(screen, seed, &outcome, &faults);
         }
-        table.add(&outcome, faults.len());
+        table.add(&outcome);
         if table.pods().is_multiple_of(NEWS) {
             screen.line(
                 "rehearse",

@@ -96,6 +96,52 @@ fn chaos_loses_nothing_and_explains_what_it_repeats() {
 }
 
 #[test]
+fn one_termination_is_drawn_against_time() {
+    let demo = Demo::run(&["--drain", "--seed", "3"]).expect_exit(0);
+    let told = demo.stdout();
+    let (_, picture) = told.split_once("  seconds").expect("the ruler");
+    assert!(picture.lines().all(|line| line.chars().count() <= 100), "too wide:\n{told}");
+    assert!(!told.contains('\x1b'), "no colours where there is no terminal");
+    let bar = |name: &str| {
+        let line = picture.lines().find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name:?} in\n{told}")).to_owned()
+    };
+    let column = |name: &str, mark: char| {
+        let bar = bar(name);
+        bar.find(mark).unwrap_or_else(|| panic!("no {mark:?} in {bar:?}\n{told}")) + name.len()
+    };
+    assert!(column("the pod is ready", '.') < column("app", 'T'), "{told}");
+    // The last `x` of a container is its end.
+    let ends = ["app", "proxy", "ship"].map(|name| (column(name, 'T'), column(name, 'x')));
+    assert!(ends.is_sorted() && ends.iter().all(|(term, end)| term <= end), "{told}");
+    for what in ["new connections", "requests in flight", "long requests", "WebSockets"] {
+        assert!(bar(what).chars().any(|mark| mark != ' ' && mark != '.'), "{what} is empty\n{told}");
+    }
+    assert!(bar("lines not delivered").contains('#') && bar("the log backend").contains('x'), "{told}");
+    assert!(bar("podkit-drain").contains("qqq"), "{told}");
+
+    let story = [
+        "preStop starts",
+        "the proxy is unready",
+        "the last new connection",
+        "podkit-drain, quiet",
+        "podkit-drain has ended with 0",
+        "SIGTERM to app",
+        "app has ended with 0",
+        "SIGTERM to proxy",
+        "proxy has ended with 0",
+        "SIGTERM to ship",
+        "ship has ended with 0",
+        "from preStop to the last exit:",
+        "with a fixed `sleep 15`:",
+    ];
+    for what in story {
+        assert!(picture.contains(what), "no {what:?} in\n{told}");
+    }
+    assert!(picture.contains("requests and 0 failed"), "{told}");
+}
+
+#[test]
 fn no_process_outlives_the_demo() {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let kept = tempfile::tempdir().expect("a directory");
@@ -137,8 +183,9 @@ fn bad_flags_are_one_line_and_64() {
 fn help_is_for_strangers() {
     let demo = Demo::run(&["--help"]).expect_exit(0);
     let help = demo.stdout();
-    for word in ["Usage: cargo demo", "--seconds", "--rate", "--keep", "--chaos", "Examples:", "Exit codes:"]
-    {
+    let flags =
+        ["--seconds", "--rate", "--keep", "--chaos", "--drain", "--terminations", "--at-once", "--seed"];
+    for word in ["Usage: cargo demo", "Examples:", "Exit codes:"].into_iter().chain(flags) {
         assert!(help.contains(word), "no {word:?} in\n{help}");
     }
 }

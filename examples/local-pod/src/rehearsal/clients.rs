@@ -5,6 +5,7 @@
 //! ever asked twice: what fails, failed, and is kept with its time and reason.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     sync::watch,
     task::JoinSet,
@@ -35,6 +36,9 @@ use crate::{
 
 /// Longer than anything here takes, a pod's whole termination by `sleep 15` included: this one is stuck.
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Why a request on a kept connection has no answer at all: it was closed in that moment.
+const CROSSED: &str = "the request crossed the end of its connection";
 
 /// What the endpoints say of the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(crate) struct Seen {
     pub(crate) sent: u64,
     pub(crate) sessions: u64,
     pub(crate) slow: u64,
+    /// Requests on connections that the server closed in that moment.
+    pub(crate) crossed: u64,
     /// When connections were opened.
     pub(crate) connects: Vec<Instant>,
     pub(crate) failed: Vec<(Instant, String)>,
@@ -195,21 +201,54 @@ impl Client {
         done.map(drop)
     }
 
-    /// One request, and then nothing until the server closes, which must not be a reset.
+    /// One request, a long silence, and another one on the same connection, unless the server has closed it by then:
+    /// that is its right, but not by a reset. A request that crosses the close is nobody's fault; who keeps connections
+    /// sends it again elsewhere, and so it is counted apart.
     async fn idle(&mut self) -> Outcome<()> {
         let target = self.target;
         let stream =
             TcpStream::connect(target).await.map_err(|error| format!("connect: {}", error.kind()))?;
-        let mut stream = tokio::io::BufReader::new(stream);
+        let mut stream = BufReader::new(stream);
         self.connected();
-        let request = format!("GET /hello?n={} HTTP/1.1\r\nhost: {target}\r\n\r\n", self.next());
+        self.ask_plainly(&mut stream).await?;
+        let silence = Duration::from_millis(self.draw.u64(300..=8000));
+        match timeout(silence, stream.fill_buf()).await {
+            Err(_) => {}
+            Ok(Ok([])) => return Ok(()),
+            Ok(Ok(_)) => return Err("bytes that were not asked for".into()),
+            Ok(Err(error)) => return Err(format!("while idle: {}", error.kind())),
+        }
+        match self.ask_plainly(&mut stream).await {
+            Err(reason) if reason == CROSSED => {
+                lock(&self.seen).crossed += 1;
+                Ok(())
+            }
+            answered => answered,
+        }
+    }
+
+    /// A request written by hand, and the whole of its short answer.
+    async fn ask_plainly(&mut self, stream: &mut BufReader<TcpStream>) -> Outcome<()> {
+        let request = format!("GET /hello?n={} HTTP/1.1\r\nhost: {}\r\n\r\n", self.next(), self.target);
         lock(&self.seen).sent += 1;
-        let mut all = Vec::new();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
-            .await
-            .map_err(|error| format!("send: {}", error.kind()))?;
-        stream.read_to_end(&mut all).await.map_err(|error| format!("while idle: {}", error.kind()))?;
-        if all.starts_with(b"HTTP/1.1 200") { Ok(()) } else { Err("no good answer before it idled".into()) }
+        let broken = |error: std::io::Error| match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CROSSED.to_owned(),
+            kind => format!("after a silence: {kind}"),
+        };
+        stream.write_all(request.as_bytes()).await.map_err(broken)?;
+        let expected = format!("hello {}\n", self.name);
+        let mut answer = String::new();
+        while !answer.ends_with(&expected) {
+            match stream.read_line(&mut answer).await.map_err(broken)? {
+                0 if answer.is_empty() => return Err(CROSSED.into()),
+                0 => return Err(format!("half an answer: {answer:?}")),
+                _ => {}
+            }
+            if answer.contains("\r\n") && !answer.starts_with("HTTP/1.1 200") {
+                return Err(format!("after a silence: {}", answer.lines().next().unwrap_or_default()));
+            }
+        }
+        Ok(())
     }
 
     /// A session of some length, with pauses; each message must come back, and so must the close.

@@ -57,7 +57,7 @@ pub(crate) struct Crowd {
     pub(crate) slow: u32,
     /// Hold WebSockets.
     pub(crate) websockets: u32,
-    /// Keep a connection, ask once, and then nothing any more.
+    /// Keep a connection, and are silent on it for long.
     pub(crate) idlers: u32,
     /// The longest request or WebSocket session.
     pub(crate) longest: Duration,
@@ -81,7 +81,8 @@ pub(crate) struct Plan {
 /// The pods of a rehearsal in which the backend stays away: one of so many.
 const ONE_IN_FOR_GOOD: usize = 16;
 
-const QUIET: Duration = Duration::from_secs(1);
+/// Longer than the second after which a draining proxy closes what is idle: its `shutdown.quiet`.
+const QUIET: Duration = Duration::from_millis(1500);
 
 impl Plan {
     /// The plan of pod `number` of a rehearsal with this seed.
@@ -102,7 +103,7 @@ impl Plan {
             keepers: draw.u32(1..=3),
             slow: draw.u32(0..=2),
             websockets: draw.u32(0..=2),
-            idlers: draw.u32(0..=1),
+            idlers: draw.u32(0..=2),
             longest,
         };
         let mood = if draw.bool() { Mood::Refuses } else { Mood::Silent };
@@ -181,7 +182,7 @@ mod tests {
         has(&|plan| plan.outage.is_some_and(|outage| outage.mood == Mood::Refuses && outage.until.is_some()));
         has(&|plan| !plan.can_deliver());
         has(&|plan| plan.crowd.websockets > 0 && plan.crowd.slow > 0 && plan.crowd.idlers > 0);
-        has(&|plan| plan.late > QUIET);
+        has(&|plan| plan.late > QUIET / 2);
         assert!(plans.iter().all(|plan| plan.crowd.newcomers > 0 && plan.crowd.keepers > 0));
     }
 }

@@ -17,7 +17,7 @@ struct Row {
     pending: u64,
     stranded: usize,
     kills: usize,
-    faults: usize,
+    crossed: u64,
     took: Vec<Duration>,
 }
 
@@ -27,14 +27,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn add(&mut self, outcome: &Outcome, faults: usize) {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
         let row = self.rows.entry(outcome.plan.way).or_default();
         row.pods += 1;
         row.sent += outcome.seen.sent;
         row.failed += outcome.seen.failed.len();
         row.written += outcome.written.numbers.len();
         row.kills += verdict::kills(outcome);
-        row.faults += faults;
+        row.crossed += outcome.seen.crossed;
         if outcome.plan.can_deliver() {
             row.lost += outcome.delivery.lost_lines();
             row.took.push(outcome.took());
@@ -80,6 +80,13 @@ impl Table {
             put(format!(
                 "\n  of {stranded} pods the backend never came back: drain and ship ended with 75 and named what was\n  \
                  left, {pending} bytes; their time, a whole budget, is not among those above"
+            ));
+        }
+        let crossed: u64 = self.rows.values().map(|row| row.crossed).sum();
+        if crossed > 0 {
+            put(format!(
+                "\n  {crossed} requests on long silent connections crossed the connection's end, had no answer, and are no\n  \
+                 failures: clients send those again"
             ));
         }
         text

@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Of the names of the rows, and of the bars.
-const NAME: usize = 22;
-const BAR: usize = 74;
+const NAME: usize = 24;
+const BAR: usize = 72;
 
 /// What is shown of the time before.
 const BEFORE: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ pub(crate) fn draw(outcome: &Outcome) -> String {
     writeln!(
         text,
         "\n  from preStop to the last exit: {took:.1} s, with {} requests and {} failed\n  \
-         with a fixed `sleep 15`:       {:.1} s, whatever the clients do: {sleep:.0} s and the same {stop:.1} s for the end",
+         with a fixed `sleep 15`:       {:.1} s whatever the clients do: {sleep:.0} s, and the same {stop:.1} s",
         outcome.seen.sent,
         outcome.seen.failed.len(),
         sleep + stop,
