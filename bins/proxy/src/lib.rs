@@ -150,7 +150,7 @@ async fn until_stopped(loaded: Loaded<Config>, signals: Signals) -> Result<(), E
     let crew = Crew::start(workers, &state, descriptors::room())?;
     let mut control = Control::new(Arc::clone(&state), crew);
     control.apply(&config).await?;
-    let _admin = match config.admin {
+    let admin = match config.admin {
         Some(address) => Some(podkit_admin::serve(address, Arc::new(AdminView(Arc::clone(&state))))?),
         None => None,
     };
@@ -159,6 +159,9 @@ async fn until_stopped(loaded: Loaded<Config>, signals: Signals) -> Result<(), E
     let outcome = stop::run(&mut control, shutdown).await;
     control.crew.end().await;
     state.access_log.end(Deadline::after(LAST_LINES));
+    if let Some(admin) = admin {
+        admin.rest(podkit_admin::LAST_ANSWERS);
+    }
     outcome
 }
 

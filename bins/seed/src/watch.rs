@@ -46,9 +46,21 @@ pub(crate) fn run(loaded: Loaded<Config>) -> Result<Exit, Failure> {
     let limits = Arc::new(Limits::begin(config.deadline)?);
     let state = Arc::new(Seeder::new(limits.signals()));
     state.expect_turn_within(config.deadline);
-    if let Some(address) = config.admin {
-        podkit_admin::serve(address, Arc::clone(&state) as _)?;
+    let serve = |address| podkit_admin::serve(address, Arc::clone(&state) as _);
+    let admin = config.admin.map(serve).transpose()?;
+    let outcome = until_told(config, reload, limits, state);
+    if let Some(admin) = admin {
+        admin.rest(podkit_admin::LAST_ANSWERS);
     }
+    outcome
+}
+
+fn until_told(
+    config: Config,
+    reload: Reload<Config>,
+    limits: Arc<Limits>,
+    state: Arc<Seeder>,
+) -> Result<Exit, Failure> {
     let Some(target) = config.target.clone() else { return Ok(Exit::Done) };
     let inputs = Inputs::default();
     let first = seed::wait(&config, &limits).and_then(|()| pass(&config, &target, &limits, &inputs));

@@ -18,8 +18,6 @@ use crate::session::{Estate, Process, Session, Turn};
 
 /// Flushes that may wait at once: each container's preStop asks for one.
 const MAX_FLUSHES: usize = 16;
-/// For the answers that are under way at the end: they are made, and only have to be sent.
-const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Between looks at the config file.
 const LOOK_AT_CONFIG: Duration = Duration::from_secs(1);
 
@@ -70,7 +68,7 @@ async fn ship(loaded: Loaded<Config>, signals: Signals, max_files: usize) -> Res
         follow(session, reload, &process, &phase, &view, &mut requests).await
     };
     if let Some(admin) = admin {
-        admin.rest(LAST_ANSWERS);
+        admin.rest(podkit_admin::LAST_ANSWERS);
     }
     outcome
 }

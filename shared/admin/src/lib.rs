@@ -21,7 +21,7 @@ use prometheus::{Registry, TextEncoder};
 use serde_json::Value;
 
 pub use lease::Lease;
-pub use server::{Admin, Error, serve};
+pub use server::{Admin, Error, LAST_ANSWERS, serve};
 
 /// What a binary tells on its admin port. All methods answer at once, from state that is never locked for long.
 pub trait Instance: Send + Sync + 'static {

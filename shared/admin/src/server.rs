@@ -25,6 +25,8 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server rests when the kernel refuses a connection for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// For the answers that are under way at the end of a process: they are made, and only have to be sent.
+pub const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// What goes on failing is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
