@@ -174,6 +174,8 @@ fn a_flush_that_waits_is_answered_before_the_exit() {
             "{}",
             reply.body
         );
+        // From who knows, not from the admin port that finds nobody there.
+        assert_eq!(reply.json()["files"], 1, "{}", reply.body);
         let _ = ship.wait().expect_exit(exit);
         receiver.open_gate();
     }
