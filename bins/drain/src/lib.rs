@@ -135,8 +135,9 @@ fn ended_by(signal: Signal, budget: &Budget, shared: &Shared) -> Error {
 
 /// The report: a line in the log, and the file, if one was asked for.
 fn tell_all(report: String, file: Option<PathBuf>) {
-    // A log that takes no more has nobody who could be told.
-    let _ = writeln!(io::stderr(), "{report}");
+    // One write: the log is the app's, too, and its lines are not to come between. A log that takes no more has nobody who
+    // could be told.
+    let _ = io::stderr().write_all(format!("{report}\n").as_bytes());
     let Some(file) = file else { return };
     let (tell, written) = mpsc::channel();
     let path = file.clone();
