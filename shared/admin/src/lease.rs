@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use podkit_cli::units;
 
-use crate::query::Query;
+use crate::query;
 
 /// The lease of a `POST /drain` that names none: twice the kubelet's default grace period.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(60);
@@ -33,7 +33,8 @@ impl Lease {
     /// By the query of `POST /drain`.
     pub(crate) fn read(query: Option<&str>) -> Result<Self, String> {
         let mut lease = Self { length: DEFAULT_LENGTH, ..Self::default() };
-        for (name, text) in Query::read(query, &["lease", "holder", "ignore_peer", "probe_peer"], "lease=5s")?
+        for (name, text) in
+            query::pairs(query, &["lease", "holder", "ignore_peer", "probe_peer"], "lease=5s")?
         {
             match name {
                 "lease" => {
@@ -55,7 +56,7 @@ impl Lease {
 
 /// Whose lease `DELETE /drain` ends; `None` for all.
 pub(crate) fn giver(query: Option<&str>) -> Result<Option<String>, String> {
-    let pairs = Query::read(query, &["holder"], "holder=NAME")?;
+    let pairs = query::pairs(query, &["holder"], "holder=NAME")?;
     pairs.last().map(|(_, text)| holder(text)).transpose()
 }
 

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use podkit_cli::units;
 use serde_json::{Value, json};
 
-use crate::query::Query;
+use crate::query;
 use crate::{Flushed, Instance, Lease, Reasons, lease};
 
 /// The wait of a `POST /flush` that names none: fits the kubelet's default grace period of 30 s.
@@ -107,7 +107,7 @@ fn drain_state(instance: &dyn Instance) -> Reply {
 /// How long a flush is waited for.
 fn wait_in(query: Option<&str>) -> Result<Duration, String> {
     let mut wait = DEFAULT_WAIT;
-    for (name, text) in Query::read(query, &["wait"], "wait=5s")? {
+    for (name, text) in query::pairs(query, &["wait"], "wait=5s")? {
         wait = units::duration(&text).map_err(|why| format!("{name}: {why}"))?;
     }
     Ok(wait)
