@@ -297,7 +297,18 @@ pub(crate) mod tests {
 
     #[test]
     fn the_table_of_flags_is_a_valid_command() {
-        command(&TOOL, &["check", "resend"].map(OsString::from)).debug_assert();
+        let none = command(&TOOL, &[]);
+        // A verb has its flags only where it is named, and `debug_assert` looks at each of them.
+        let verbs: Vec<OsString> = none.get_subcommands().map(|verb| verb.get_name().into()).collect();
+        assert_eq!(verbs, ["run", "check", "status", "probe", "install", "resend", "forget"]);
+        let all = command(&TOOL, &verbs);
+        for verb in all.get_subcommands() {
+            let flags = config_flags(&TOOL).chain(flags_of(&TOOL, verb.get_name()));
+            let missing =
+                flags.map(|flag| flag.name).find(|name| verb.get_arguments().all(|arg| arg.get_id() != name));
+            assert_eq!(missing, None, "{}", verb.get_name());
+        }
+        all.debug_assert();
     }
 
     #[test]
