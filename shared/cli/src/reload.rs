@@ -6,11 +6,12 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::command::{Call, Tool};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::logging;
 use crate::section::Section;
 use crate::settings;
@@ -27,7 +28,7 @@ pub struct Reload<C> {
     tool: &'static Tool,
     call: Call,
     read: Box<Read<C>>,
-    /// The content of the file that was read last, rightly or wrongly.
+    /// What the file held when it was read last, rightly or wrongly, or why it could not be read.
     seen: Option<u64>,
     /// Other content, and when it was first found.
     unsettled: Option<(u64, Instant)>,
@@ -56,9 +57,9 @@ impl<C> Reload<C> {
     }
 
     /// Whether the file has new content: what it makes, with all its faults in one failure. `None` where the content
-    /// is that of the last reading, or where there is no file to be read or it is still being written. New content
-    /// counts when a second look, at least half a second after the first, finds it unchanged: call it once a second.
-    /// Faulty content is told once.
+    /// is that of the last reading, or where there is no file or it is still being written. New content counts when a
+    /// second look, at least half a second after the first, finds it unchanged: call it once a second. Faulty content
+    /// is told once, and so is a file that cannot be read, or is too large to be.
     pub fn poll(&mut self) -> Option<Result<C, Failure>> {
         self.poll_at(Instant::now())
     }
@@ -76,14 +77,24 @@ impl<C> Reload<C> {
         let path = self.call.config.as_ref()?;
         // A pipe can be read once: `--config <(…)`.
         let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
-        let content = if is_file { read_whole(path).ok() } else { None };
-        let hash = content.as_deref().map(hash).filter(|hash| Some(*hash) != self.seen);
+        let found = match is_file.then(|| read_whole(path)) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            // A file that is there and cannot be read is as faulty as one with a wrong key in it.
+            found => found.map(|found| found.map_err(|error| chain(&error))),
+        };
+        let hash = found.as_ref().map(hash).filter(|hash| Some(*hash) != self.seen);
         match (hash, self.unsettled) {
             (Some(hash), Some((before, since))) if hash == before => {
                 if now.saturating_duration_since(since) < SETTLED {
                     return None;
                 }
-                Some(self.apply(content.as_deref()))
+                Some(match found? {
+                    Ok(content) => self.apply(Some(&content)),
+                    Err(why) => {
+                        (self.seen, self.unsettled) = (Some(hash), None);
+                        Err(settings::unreadable(path, &why))
+                    }
+                })
             }
             (found, _) => {
                 self.unsettled = found.map(|hash| (hash, now));
@@ -102,7 +113,7 @@ impl<C> Reload<C> {
     }
 
     fn load(&mut self, content: Option<&[u8]>) -> Result<(C, logging::Settings), Failure> {
-        self.seen = content.map(hash);
+        self.seen = content.map(|content| hash(&Ok(content)));
         self.unsettled = None;
         let (config, log) = settings::load(self.tool, &self.call, content, |root| {
             let log = logging::Settings::read(root);
@@ -113,9 +124,10 @@ impl<C> Reload<C> {
     }
 }
 
-fn hash(content: &[u8]) -> u64 {
+/// Of what was found: the content, or why it cannot be read.
+fn hash<C: AsRef<[u8]>>(found: &Result<C, String>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    content.hash(&mut hasher);
+    found.as_ref().map(AsRef::as_ref).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -124,6 +136,7 @@ mod tests {
     use super::*;
     use crate::command::tests::{TOOL, call};
     use crate::units;
+    use crate::whole::MAX_WHOLE;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
@@ -236,6 +249,26 @@ mod tests {
         assert_eq!((mounted.look(), mounted.look()), (None, None));
         assert!(mounted.reload.read_again().unwrap_err().to_string().contains("cannot read the config file"));
         mounted.write("state_dir: /a\n");
+        assert_eq!((mounted.look(), mounted.look()), (None, None));
+        mounted.write("state_dir: /b\n");
+        assert_eq!((mounted.look(), mounted.look()), (None, Some(Ok("/b".into()))));
+    }
+
+    #[test]
+    fn a_file_that_has_grown_too_large_is_told_once() {
+        let mut mounted = Mounted::file();
+        let grow = |mounted: &Mounted, beyond: u64| {
+            let file = std::fs::File::create(mounted.dir.path().join("t.yaml")).unwrap();
+            file.set_len(MAX_WHOLE + beyond).unwrap();
+        };
+        grow(&mounted, 1);
+        assert_eq!(mounted.look(), None);
+        let fault = mounted.look().unwrap().unwrap_err();
+        assert!(
+            fault.contains("cannot read the config file \"/t.yaml\": it is larger than 16MiB"),
+            "{fault}"
+        );
+        grow(&mounted, 2);
         assert_eq!((mounted.look(), mounted.look()), (None, None));
         mounted.write("state_dir: /b\n");
         assert_eq!((mounted.look(), mounted.look()), (None, Some(Ok("/b".into()))));

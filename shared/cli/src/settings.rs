@@ -101,7 +101,7 @@ pub(crate) fn admin_only(tool: &'static Tool, call: &Call) -> Result<SocketAddr,
     })
 }
 
-fn unreadable(path: &Path, why: &str) -> Failure {
+pub(crate) fn unreadable(path: &Path, why: &str) -> Failure {
     Failure::new(Exit::Usage, format!("cannot read the config file {path:?}: {why}"))
         .hint("check `--config` and the volume that the file is mounted from")
 }
