@@ -121,13 +121,19 @@ pub(crate) struct Config {
     pub(crate) batch: BatchLimits,
     /// The most bytes of refused events that are kept.
     pub(crate) dead_letters: u64,
-    pub(crate) deadline: Duration,
-    /// At a stop, how long nothing must have been written before the files are read to their end; zero: no matter.
-    pub(crate) quiet: Duration,
+    pub(crate) shutdown: Shutdown,
     pub(crate) once: bool,
     /// Its appearance ends the shipper as SIGTERM does.
     pub(crate) done_file: Option<PathBuf>,
     pub(crate) admin: Option<SocketAddr>,
+}
+
+/// How long a stop may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shutdown {
+    pub(crate) deadline: Duration,
+    /// How long nothing must have been written before the files are read to their end; zero: no matter.
+    pub(crate) quiet: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +226,7 @@ impl Config {
         let share = memory / count / BUFFERS;
         let limits =
             BatchLimits { size: limits.size.min(usize::try_from(share).unwrap_or(usize::MAX)), ..limits };
-        let shutdown = root.section("shutdown");
+        let shutdown = Shutdown::read(&root.section("shutdown"));
         let once = root.switch("once");
         let done_file = root.value("done_file", absolute_path);
         if once && done_file.is_some() {
@@ -238,12 +244,35 @@ impl Config {
             batch_size_wanted: size,
             batch: limits,
             dead_letters: root.value_or("dead_letters", units::size, DEFAULT_DEAD_LETTERS),
-            deadline: shutdown.value_or("deadline", units::positive_duration, DEFAULT_DEADLINE),
-            quiet: shutdown.value_or("quiet", units::duration, Duration::ZERO),
+            shutdown,
             once,
             done_file,
             admin: root.admin(),
         })
+    }
+}
+
+impl Shutdown {
+    fn read(section: &Section<'_>) -> Self {
+        let deadline = section.value_or("deadline", units::positive_duration, DEFAULT_DEADLINE);
+        let quiet = section.value_or("quiet", units::duration, Duration::ZERO);
+        let shutdown = Self { deadline, quiet };
+        if quiet >= shutdown.for_following() {
+            let (quiet, deadline) = (units::show_duration(quiet), units::show_duration(deadline));
+            let what = Invalid::new(format!(
+                "{quiet} is not shorter than three quarters of the deadline, {deadline}"
+            ));
+            section.fault(
+                "quiet",
+                what.hint("the last quarter is for delivering: lower the one or raise the other"),
+            );
+        }
+        shutdown
+    }
+
+    /// How long files that may still be written to are followed: what is written last wants to be delivered, too.
+    pub(crate) fn for_following(&self) -> Duration {
+        self.deadline / 4 * 3
     }
 }
 
@@ -277,8 +306,8 @@ impl Effective for Config {
             "memory": units::show_size(self.memory),
             "deleted": units::show_size(self.deleted),
             "shutdown": {
-                "deadline": units::show_duration(self.deadline),
-                "quiet": units::show_duration(self.quiet),
+                "deadline": units::show_duration(self.shutdown.deadline),
+                "quiet": units::show_duration(self.shutdown.quiet),
             },
             "once": self.once,
             "admin": self.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),

@@ -93,7 +93,18 @@ fn a_writer_that_stays_does_not_hold_the_end_up_for_ever() {
 
 #[test]
 fn the_quiet_time_is_checked() {
-    let args = ["--include", "/var/log/a.log", "--to", "stdout:", "--shutdown-quiet", "3"];
-    let finished = pod("ship").arg("check").args(args).expect_exit(64);
-    let _ = finished.expect_stderr("--shutdown-quiet");
+    let check = || pod("ship").arg("check").args(["--include", "/var/log/a.log", "--to", "stdout:"]);
+    let _ = check().args(["--shutdown-quiet", "3"]).expect_exit(64).expect_stderr("--shutdown-quiet");
+    // Nothing of the deadline would be left for what is written last, or the stop would take longer than it.
+    for (quiet, deadline) in [("15s", "20s"), ("30s", "20s"), ("750ms", "1s")] {
+        let args = ["--shutdown-quiet", quiet, "--shutdown-deadline", deadline];
+        let fault = format!(
+            "--shutdown-quiet: {quiet} is not shorter than three quarters of the deadline, {deadline}"
+        );
+        let finished = check().args(args).expect_exit(64).expect_stderr(&fault);
+        let _ = finished
+            .expect_stderr("hint: the last quarter is for delivering: lower the one or raise the other");
+    }
+    let _ = check().args(["--shutdown-quiet", "14999ms"]).expect_exit(0);
+    let _ = check().args(["--shutdown-quiet", "749ms", "--shutdown-deadline", "1s"]).expect_exit(0);
 }
