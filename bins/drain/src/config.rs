@@ -8,11 +8,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use podkit_cli::units::MOST_PEERS;
 use podkit_cli::{Effective, Flag, Invalid, Section, Tool, Verb, mask_url, units};
 use podkit_http_client::Target;
 use serde_json::{Value, json};
 
-use crate::peers::{Block, Peers};
+use crate::peers::Peers;
 use crate::quiet::Rule;
 use crate::sidecar::Sidecar;
 
@@ -88,7 +90,7 @@ pub static TOOL: Tool = Tool {
         Flag::list(
             "ignore-peer",
             "ADDRESS",
-            "A peer or CIDR that is no client; repeatable [default: $HOST_IP]",
+            "A peer or CIDR that is no client, besides $HOST_IP; repeatable, at most 64 times",
         ),
         Flag::switch("count-loopback", "Count connections from loopback as traffic"),
         Flag::value(
@@ -173,8 +175,8 @@ impl Config {
         ports.sort_unstable();
         ports.dedup();
         let peers = Peers {
-            ignored: root.list("ignore_peer", |text| text.parse::<Block>()),
-            node: node_address().filter(|_| !root.has("ignore_peer")),
+            ignored: ignored(root),
+            node: node_address(),
             count_loopback: root.switch("count_loopback"),
         };
         Some(Self {
@@ -200,10 +202,20 @@ impl Config {
     }
 }
 
+/// As many as a proxy takes with a lease: without them it would count what they ask.
+fn ignored(root: &Section<'_>) -> Vec<IpNet> {
+    let ignored = root.list("ignore_peer", units::network);
+    if ignored.len() > MOST_PEERS {
+        let what = format!("{} are more peers than a proxy is told of, {MOST_PEERS}", ignored.len());
+        root.fault("ignore_peer", Invalid::new(what).hint("give larger blocks, such as `10.0.0.0/8`"));
+    }
+    ignored
+}
+
 /// The downward API's `status.hostIP`. A variable that is not ours is taken where it fits and never a fault.
-fn node_address() -> Option<Block> {
+fn node_address() -> Option<IpAddr> {
     let text = std::env::var("HOST_IP").ok()?;
-    text.trim().parse::<IpAddr>().ok().map(Block::from)
+    text.trim().parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// Those that are given, or the default one. A list that is given wrongly is a fault already.
@@ -253,7 +265,7 @@ impl Effective for Config {
             "then": self.then.iter().map(Call::effective).collect::<Vec<_>>(),
             "signal": self.signals.iter().map(SignalTo::effective).collect::<Vec<_>>(),
             "run": self.programs.iter().map(Program::effective).collect::<Vec<_>>(),
-            "ignore_peer": self.peers.left_out().map(ToString::to_string).collect::<Vec<_>>(),
+            "ignore_peer": self.peers.ignored.iter().map(units::show_network).collect::<Vec<_>>(),
             "count_loopback": self.peers.count_loopback,
         });
         if let Some(log) = &self.log {

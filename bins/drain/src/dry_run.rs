@@ -9,6 +9,7 @@ use podkit_lifecycle::Deadline;
 
 use crate::budget::{Budget, show};
 use crate::config::Config;
+use crate::peers::Peers;
 use crate::quiet::Sample;
 use crate::sidecar::each;
 use crate::source::{InetDiag, ProcNet, Source as _, SourceError, figures};
@@ -63,6 +64,7 @@ fn quiet(config: &Config, budget: &Budget, text: &mut String) {
         show(until),
     );
     line(text, "quiet", &what);
+    line(text, "", &no_clients(&config.peers));
     if config.ports.is_empty() {
         line(text, "", "no --port: without a proxy only --min-delay is held");
         return;
@@ -75,6 +77,19 @@ fn quiet(config: &Config, budget: &Budget, text: &mut String) {
     let mut table = ProcNet::new("/proc/net", &config.ports, &config.peers);
     let seen = table.poll(soon());
     line(text, "", &format!("now: {}: {}", table.name(), told(seen)));
+}
+
+/// Whose connections do not count.
+fn no_clients(peers: &Peers) -> String {
+    let node = peers.node.map(|node| format!("the node {node} (HOST_IP)"));
+    let loopback = (!peers.count_loopback).then(|| "loopback".to_owned());
+    let named = peers.ignored.iter().map(units::show_network);
+    let all: Vec<String> = node.into_iter().chain(loopback).chain(named).collect();
+    if all.is_empty() {
+        "every peer is a client".to_owned()
+    } else {
+        format!("no clients: {}", all.join(", "))
+    }
 }
 
 fn after_quiet(config: &Config, text: &mut String) {

@@ -1,17 +1,14 @@
 //! What `POST /drain` asks for, from its query. Values only; what a lease does is the binary's business.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use podkit_cli::units;
+use podkit_cli::units::{self, MOST_PEERS};
 
 use crate::query;
 
 /// The lease of a `POST /drain` that names none: twice the kubelet's default grace period.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(60);
-/// Far more peers than a pod is probed from. They are gone through for each connection that comes.
-const MOST_PEERS: usize = 64;
 /// A name has room for any identifier.
 const LONGEST_NAME: usize = 64;
 
@@ -46,7 +43,8 @@ impl Lease {
                     if peers.len() == MOST_PEERS {
                         return Err(format!("{name}: there are more than {MOST_PEERS}; give larger blocks"));
                     }
-                    peers.push(block(name, &text)?);
+                    let bad = |why| format!("{name}: {why}; write `10.0.0.5` or `10.0.0.0/8`");
+                    peers.push(units::network(&text).map_err(bad)?);
                 }
             }
         }
@@ -70,17 +68,6 @@ fn holder(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn block(name: &str, text: &str) -> Result<IpNet, String> {
-    let block = if text.contains('/') {
-        text.parse::<IpNet>().ok()
-    } else {
-        text.parse::<IpAddr>().ok().map(|address| address.to_canonical().into())
-    };
-    block.ok_or_else(|| {
-        format!("{name}: {text:?} is neither an address nor a block; write `10.0.0.5` or `10.0.0.0/8`")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +86,12 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_stands_for_ipv4_is_that() {
+        let lease = Lease::read(Some("ignore_peer=::ffff:10.0.0.0/104")).unwrap();
+        assert_eq!(lease.ignored, ["10.0.0.0/8".parse().unwrap()]);
+    }
+
+    #[test]
     fn what_is_wrong_with_a_lease_is_said() {
         let many = "&ignore_peer=10.0.0.1".repeat(MOST_PEERS + 1);
         for (query, why) in [
@@ -107,9 +100,12 @@ mod tests {
             ("leese=5s", "\"leese=5s\" is not known here; write `lease=5s`"),
             ("holder=", "holder: \"\" is not a name of up to 64 letters, digits and `-._`"),
             ("holder=a%20b", "holder: \"a b\" is not a name"),
-            ("ignore_peer=10.0.0.0/33", "ignore_peer: \"10.0.0.0/33\" is neither an address nor a block"),
-            ("ignore_peer=node", "ignore_peer: \"node\" is neither an address nor a block; write `10.0.0.5`"),
-            ("probe_peer=", "probe_peer: \"\" is neither an address nor a block"),
+            ("ignore_peer=10.0.0.0/33", "ignore_peer: \"10.0.0.0/33\" is neither a network nor an address"),
+            (
+                "ignore_peer=node",
+                "ignore_peer: \"node\" is neither a network nor an address; write `10.0.0.5`",
+            ),
+            ("probe_peer=", "probe_peer: \"\" is neither a network nor an address"),
             (many.as_str(), "ignore_peer: there are more than 64"),
         ] {
             let said = Lease::read(Some(query)).unwrap_err();

@@ -2,6 +2,8 @@
 //!
 //! Each parser takes the text as given and says what is wrong with it in words that fit after the field's name.
 
+mod network;
+
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -10,6 +12,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::fault::{Invalid, nearest};
+
+pub use network::{MOST_PEERS, network, show_network};
 
 const DURATION_UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 

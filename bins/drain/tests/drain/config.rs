@@ -35,8 +35,8 @@ fn bad_values_are_refused_with_their_place() {
         (vec!["--report", ""], "--report: the path is empty"),
         (vec!["check", "--dry-run"], "`--dry-run`"),
         (vec!["watch", "--for", "x"], "--for: \"x\" is not a duration"),
-        (vec!["--ignore-peer", "10.0.0.0/40"], "--ignore-peer: \"10.0.0.0/40\" is not an address"),
-        (vec!["--ignore-peer", "node"], "--ignore-peer: \"node\" is not an address"),
+        (vec!["--ignore-peer", "10.0.0.0/40"], "--ignore-peer: \"10.0.0.0/40\" is neither a network nor"),
+        (vec!["--ignore-peer", "node"], "--ignore-peer: \"node\" is neither a network nor"),
         (vec!["--count-loopback=yes"], "--count-loopback: \"yes\" is not a switch"),
         (vec!["--log", ""], "--log: the path is empty"),
         (vec!["--sleep", "15s"], "unexpected argument '--sleep'"),
@@ -119,8 +119,21 @@ fn the_environment_gives_lists_and_the_node() {
         .env("HOST_IP", "192.0.2.7")
         .expect_exit(0)
         .expect_stdout("port:\n  - 8080\n  - 9090\n")
-        .expect_stdout("192.0.2.7");
-    drain(&["check"]).env("HOST_IP", "not ours to judge").expect_exit(0).expect_stdout("ignore_peer: []");
+        .expect_stdout("ignore_peer: []");
+    let dry_run =
+        |node: &str| drain(&["--dry-run", "--ignore-peer", "10.0.0.0/8"]).env("HOST_IP", node).expect_exit(0);
+    dry_run("192.0.2.7").expect_stdout("no clients: the node 192.0.2.7 (HOST_IP), loopback, 10.0.0.0/8\n");
+    dry_run("not ours to judge").expect_stdout("no clients: loopback, 10.0.0.0/8\n");
+}
+
+#[test]
+fn no_more_peers_are_named_than_a_proxy_takes() {
+    let peers = |count: usize| (0..count).map(|host| format!("10.0.0.{host}")).collect::<Vec<_>>().join(",");
+    let check = |count| drain(&["check"]).env("PODKIT_DRAIN_IGNORE_PEER", peers(count));
+    check(64).expect_exit(0);
+    check(65).expect_exit(64).expect_stderr(
+        "PODKIT_DRAIN_IGNORE_PEER: 65 are more peers than a proxy is told of, 64\nhint: give larger",
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Neighbour, Proxy, Traffic, lease_of, quick, ship};
+use crate::support::{Answer, Neighbour, Proxy, Traffic, drain, lease_of, quick, ship};
 use podkit_testkit::Signal;
 
 /// The query's values of this name in a request's line.
@@ -32,7 +32,18 @@ fn peers_that_are_named_are_told_as_no_clients() {
     let args = ["--count-loopback", "--ignore-peer", "10.0.0.0/8", "--ignore-peer", "fd00::1"];
     let line = asked(&args, "192.0.2.7");
     assert_eq!(values(&line, "ignore_peer"), ["10.0.0.0/8", "fd00::1"], "{line}");
-    assert_eq!(values(&line, "probe_peer"), [""; 0], "those that are named stand for the node: {line}");
+    assert_eq!(values(&line, "probe_peer"), ["192.0.2.7"], "the node's probes are none either: {line}");
+}
+
+#[test]
+fn a_config_that_was_printed_tells_the_proxy_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("drain.yaml");
+    let shown = drain(&["check", "--ignore-peer", "::ffff:10.0.0.0/104"]).env("HOST_IP", "192.0.2.7");
+    std::fs::write(&path, shown.expect_exit(0).stdout).unwrap();
+    let line = asked(&["--config", path.to_str().unwrap()], "192.0.2.7");
+    assert_eq!(values(&line, "ignore_peer"), ["10.0.0.0/8"], "{line}");
+    assert_eq!(values(&line, "probe_peer"), ["192.0.2.7", "127.0.0.0/8", "::1"], "{line}");
 }
 
 #[test]
