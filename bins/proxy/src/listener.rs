@@ -67,6 +67,11 @@ impl Service {
         self.retired.get() || (self.is_inbound() && self.worker.state.is_leaving())
     }
 
+    /// Whether idle connections are to end, since no new ones come: the drain goes on serving until the stop.
+    pub(crate) fn has_settled(&self) -> bool {
+        self.is_inbound() && self.worker.has_settled()
+    }
+
     /// Whether what comes from a peer is traffic. The app's own way out has no probes.
     pub(crate) fn standing(&self, peer: impl FnOnce() -> Option<IpAddr>) -> Standing {
         if self.is_inbound() { self.worker.state.standing(peer) } else { Standing::Client }

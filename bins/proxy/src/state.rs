@@ -19,6 +19,10 @@ use crate::metrics::{ConnectionMetrics, HttpMetrics, Metrics};
 use crate::tls::Termination;
 use crate::upstream::Upstream;
 
+/// A client's time to ask after it has come, however short the quiet period of a stop: even the nearest one needs a round
+/// trip.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The process, as its admin port tells it.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -158,10 +162,11 @@ impl State {
         self.drain().quiet_for(Instant::now(), last).unwrap_or_default()
     }
 
-    /// For how long, since clients are told to leave, no new connection has come.
-    pub(crate) fn settled_for(&self, direction: Direction) -> Duration {
-        let last = self.last(direction, |one| &one.last_connection);
-        self.drain().quiet_for(Instant::now(), last).unwrap_or_default()
+    /// Whether, since inbound clients are told to leave, no new one has come for as long as an idle one is left alone.
+    pub(crate) fn has_settled(&self) -> bool {
+        let last = self.last(Direction::Inbound, |one| &one.last_connection);
+        let settled_for = self.drain().quiet_for(Instant::now(), last).unwrap_or_default();
+        self.of(Direction::Inbound).all(|listener| settled_for >= listener.patience())
     }
 
     /// When something last came to the listeners of a direction.
@@ -214,6 +219,13 @@ pub(crate) struct Listener {
     pub(crate) numbers: Arc<Numbers>,
     /// That of the listener of this name while its limits are the same.
     pub(crate) guard: Arc<Guard>,
+}
+
+impl Listener {
+    /// How long a client that has just come, or has just been served, may take to ask while a drain still serves all.
+    pub(crate) fn patience(&self) -> Duration {
+        self.quiet.max(LEAST_PATIENCE)
+    }
 }
 
 /// One listener's numbers.

@@ -87,6 +87,8 @@ pub(crate) struct Worker {
     next_seat: Cell<u64>,
     /// As many seats as there are descriptors for.
     room: usize,
+    /// While clients are told to leave: no new one has come for a quiet period. Undone with the drain.
+    settled: Cell<bool>,
     /// Told when a connection ends.
     left: Notify,
     pools: RefCell<Vec<Rc<Pool>>>,
@@ -107,6 +109,7 @@ impl Worker {
             seats: RefCell::default(),
             next_seat: Cell::new(0),
             room,
+            settled: Cell::new(false),
             left: Notify::new(),
             pools: RefCell::default(),
         })
@@ -175,12 +178,10 @@ impl Worker {
             let is_leaving = self.state.is_leaving();
             if is_leaving && !was_leaving {
                 // An HTTP/2 connection has no next answer that would tell its client to leave.
-                self.seats.borrow().values().for_each(|watch| watch.wake());
+                self.wake_inbound();
             }
             was_leaving = is_leaving;
-            if is_leaving {
-                self.close_idle_when_settled();
-            }
+            self.settle(is_leaving && self.state.has_settled());
             let now = self.clock.now();
             for watch in self.seats.borrow().values().filter(|watch| watch.wake_at.get() <= now) {
                 watch.wake();
@@ -190,13 +191,24 @@ impl Worker {
         }
     }
 
-    /// Once no new connection has come for a quiet period, who is connected and was silent for as long is not waited for
-    /// until an answer tells it to leave: it would ask when the app has ended, whose SIGTERM is what comes next.
-    fn close_idle_when_settled(&self) {
-        let settled_for = self.state.settled_for(Direction::Inbound);
-        for listener in self.state.of(Direction::Inbound).filter(|listener| settled_for >= listener.quiet) {
-            self.close_idle(&listener);
+    /// Whether no new client has come for a quiet period of a drain. Who is connected and silent for as long is then not
+    /// waited for until an answer tells it to leave: it would ask when the app has ended, whose SIGTERM is what comes
+    /// next.
+    pub(crate) fn has_settled(&self) -> bool {
+        self.settled.get()
+    }
+
+    /// Connections look for themselves whenever they are polled: they are woken only when there is something to see.
+    fn settle(&self, settled: bool) {
+        if !self.settled.replace(settled) && settled {
+            self.wake_inbound();
         }
+    }
+
+    fn wake_inbound(&self) {
+        let seats = self.seats.borrow();
+        let inbound = |watch: &&Rc<Watch>| watch.listener.config.direction == Direction::Inbound;
+        seats.values().filter(inbound).for_each(|watch| watch.wake());
     }
 
     /// Tells all connections of a listener, whatever settings they have, to end as soon as they are between two
@@ -299,6 +311,8 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use podkit_lifecycle::Stop;
     use tokio::runtime::{Builder, LocalOptions};
@@ -308,18 +322,21 @@ mod tests {
     use crate::guard::Guard;
     use crate::state::Numbers;
 
+    fn listener(worker: &Worker) -> Arc<Listener> {
+        let config = config::Listener::of_forward("http://127.0.0.1:80=http://127.0.0.1:81");
+        let upstream = Upstream::new(Arc::clone(&config.upstream), &worker.state.metrics, None);
+        let numbers = Arc::new(Numbers::new(&config, &worker.state.metrics));
+        let guard = Arc::new(Guard::new(&config.limits));
+        let (address, quiet) = (OnceLock::new(), Duration::ZERO);
+        Arc::new(Listener { config, address, tls: None, upstream, quiet, numbers, guard })
+    }
+
     #[test]
     fn a_panic_in_one_connection_frees_its_seat_and_ends_nothing_else() {
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
             let worker = Worker::new(0, Arc::new(State::new(1, Stop::default())), 10);
-            let config = config::Listener::of_forward("http://127.0.0.1:80=http://127.0.0.1:81");
-            let upstream = Upstream::new(Arc::clone(&config.upstream), &worker.state.metrics, None);
-            let numbers = Arc::new(Numbers::new(&config, &worker.state.metrics));
-            let guard = Arc::new(Guard::new(&config.limits));
-            let (address, quiet) = (OnceLock::new(), Duration::ZERO);
-            let listener = Listener { config, address, tls: None, upstream, quiet, numbers, guard };
-            let listener = Arc::new(listener);
+            let listener = listener(&worker);
             let open = listener.numbers.connections.open.clone();
             let (bad, good) = (worker.seat(&listener), worker.seat(&listener));
             assert_eq!(open.get(), 2);
@@ -339,6 +356,35 @@ mod tests {
             }
             assert!(served.get());
         });
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_drain_that_settles_wakes_each_connection_once() {
+        let worker = Worker::new(0, Arc::new(State::new(1, Stop::default())), 10);
+        let listener = listener(&worker);
+        let seat = worker.seat(&listener);
+        let woken = Arc::new(Woken::default());
+        let waker = Arc::clone(&woken).into();
+        let cx = Context::from_waker(&waker);
+        let wakes_of = |settled| {
+            let before = woken.0.load(Ordering::Relaxed);
+            for _ in 0..3 {
+                assert!(!seat.watch.is_over(NEVER, &cx));
+                worker.settle(settled);
+                assert_eq!(worker.has_settled(), settled);
+            }
+            woken.0.load(Ordering::Relaxed) - before
+        };
+        assert_eq!([true, false, true].map(wakes_of), [1, 0, 1]);
     }
 
     #[test]

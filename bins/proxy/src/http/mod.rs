@@ -136,6 +136,7 @@ impl Connection {
         let idle_until = watch.after(config.timeouts.idle);
         // A client that has just come, or has just been served, may be about to ask.
         let closing_until = watch.now().plus(self.service.listener.quiet);
+        let settled_until = watch.now().plus(self.service.listener.patience());
         poll_fn(|cx| {
             if self.client.poll_read_ready(cx).is_ready() {
                 // The event loop may say so of a silent connection: only the read tells.
@@ -147,7 +148,11 @@ impl Connection {
                     return Poll::Ready((count > 0).then_some(input));
                 }
             }
-            let until = if watch.is_closing() { idle_until.min(closing_until) } else { idle_until };
+            let until = match () {
+                () if watch.is_closing() => idle_until.min(closing_until),
+                () if self.service.has_settled() => idle_until.min(settled_until),
+                () => idle_until,
+            };
             if watch.is_over(until, cx) {
                 // What has arrived in this moment is still served.
                 return Poll::Ready(self.client.has_arrived().then(|| self.seat.worker.buffers.lend()));

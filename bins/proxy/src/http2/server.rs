@@ -87,7 +87,7 @@ pub(crate) async fn serve(wire: Wire, early: Option<Lent>, peer: Rc<Peer>, servi
         peer,
         streams: Rc::new(streams),
         idle_until: None,
-        fresh_until: seat.watch.after(service.listener.quiet),
+        fresh_until: seat.watch.after(service.listener.patience()),
         ending: Ending::Not,
         service,
         seat,
@@ -179,7 +179,8 @@ impl Server {
         }
     }
 
-    /// Whether the client is to be sent away; not before its first request, or it would come again at once.
+    /// Whether the client is to be sent away; while a drain still serves, not before its first request, or it would come
+    /// again at once. Who stays silent is not waited for either, so that a drain that has settled adds nothing.
     fn is_to_leave(&self) -> bool {
         let asked = self.streams.open.get() > 0 || self.fresh_until <= self.seat.watch.now();
         self.seat.watch.is_closing() || (self.service.is_leaving() && asked)

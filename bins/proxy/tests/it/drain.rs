@@ -1,5 +1,9 @@
 //! The drain as a lease: unready at once, still serving, and back to ready when it lapses.
 
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use crate::support::h2::{H2, wait};
 use crate::support::{Origin, Proxy};
 
 #[test]
@@ -39,6 +43,66 @@ fn idle_connections_are_closed_once_a_drain_is_quiet() {
     assert_eq!(proxy.drain_state()["phase"], "draining");
     let response = proxy.connect().get("/");
     assert_eq!((response.text(), response.closes()), ("hello", true), "who comes late is still served");
+}
+
+/// A proxy that has closed an idle connection for want of new ones.
+fn settled(proxy: &Proxy, lease: &str) {
+    let mut idle = proxy.connect();
+    proxy.wait_for_metric("podkit_proxy_open_connections", "", 1.0);
+    proxy.ask("POST", lease);
+    assert_eq!(idle.rest().unwrap(), b"", "closed without a word, and without a reset");
+}
+
+#[test]
+fn a_drain_that_is_undone_after_it_was_quiet_closes_no_connection_any_more() {
+    let (go, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let origin = Origin::start(move |mut connection| {
+        while connection.request().is_some() && held.lock().unwrap().recv().is_ok() {
+            connection.ok("hello");
+        }
+    });
+    let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "300ms"]);
+    let mut idle = proxy.connect();
+    let mut busy = proxy.connect();
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", 1.0);
+    proxy.ask("POST", "/drain?lease=60s");
+    assert_eq!(idle.rest().unwrap(), b"", "the drain is quiet");
+    proxy.ask("DELETE", "/drain");
+    go.send(()).unwrap();
+    let response = busy.response();
+    assert_eq!((response.text(), response.closes()), ("hello", false), "nothing tells the client to leave");
+    // Longer than it would have been left alone.
+    std::thread::sleep(Duration::from_millis(1500));
+    go.send(()).unwrap();
+    assert_eq!(busy.get("/").text(), "hello");
+}
+
+/// The node's peers, whose connections say nothing about how quiet it is, may speak HTTP/2 too.
+#[test]
+fn who_comes_from_where_probes_do_into_a_quiet_drain_may_ask_by_http2() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "2s"]);
+    settled(&proxy, "/drain?lease=60s&probe_peer=127.0.0.0/8");
+    wait(async {
+        let client = H2::connect(proxy.address()).await;
+        // More than two looks of the proxy at its connections.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(client.get("/").await.expect("no GOAWAY before the first request").text(), "hello");
+        client.ended().await.expect("GOAWAY without an error");
+    });
+}
+
+#[test]
+fn a_quiet_period_of_nothing_still_lets_clients_ask_during_a_lease() {
+    let origin = Origin::hello();
+    let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "0s"]);
+    settled(&proxy, "/drain?lease=60s");
+    let mut client = proxy.connect();
+    // As above.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.get("/").text(), "hello");
 }
 
 #[test]
@@ -140,7 +204,7 @@ fn probes_are_left_out_by_word_of_the_lease_alone() {
 
     // Another holder that says nothing of peers wants all of them counted.
     proxy.ask("POST", "/drain?lease=60s&holder=b");
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     let before = since("ms_since_last_connection");
     probe();
     assert!(before >= Some(1000) && since("ms_since_last_connection") < before, "{}", proxy.drain_state());
