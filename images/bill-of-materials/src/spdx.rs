@@ -20,7 +20,7 @@ use crate::{
     facts::{self, Fact, Facts, Origin},
 };
 
-const PROJECT: &str = "https://github.com/podkit/podkit";
+const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
 /// In bytes, unpacked: a list of 150 crates has 12 KB.
 const LIST_AT_MOST: usize = 1 << 20;
 const IMAGE: &str = "SPDXRef-Image";
@@ -42,7 +42,7 @@ pub(crate) fn of_image(binary: &Path, rootfs: &Path) -> Result<Vec<u8>, Error> {
         facts: &facts::gather()?,
         parts: parts(binary, &bytes)?,
         created: created()?,
-        revision: env::var("REVISION").ok().filter(|revision| revision != "unknown"),
+        revision: env::var("REVISION").ok().filter(|revision| can_be_fetched(revision)),
     };
     let mut text = serde_json::to_vec_pretty(&image.document()?).map_err(Error::Metadata)?;
     text.push(b'\n');
@@ -112,6 +112,11 @@ fn word_after(bytes: &[u8], text: &str) -> Option<String> {
     let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())? + text.len();
     let word = bytes[at..].split(|byte| b" \n\0".contains(byte)).next()?;
     Some(String::from_utf8_lossy(word).into_owned())
+}
+
+/// No repository has what was never committed, nor what a tree without git calls its revision.
+fn can_be_fetched(revision: &str) -> bool {
+    revision != "unknown" && !revision.ends_with("-dirty")
 }
 
 fn created() -> Result<SystemTime, Error> {
@@ -410,6 +415,11 @@ mod tests {
         assert_eq!(one, same);
         assert_ne!(one["documentNamespace"], other["documentNamespace"]);
         assert_eq!(other["packages"][1]["downloadLocation"], "NOASSERTION");
+    }
+
+    #[test]
+    fn only_what_is_committed_can_be_fetched() {
+        assert_eq!(["abc", "abc-dirty", "unknown"].map(can_be_fetched), [true, false, false]);
     }
 
     #[test]
