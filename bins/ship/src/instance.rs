@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use podkit_admin::{Answer, Flushed, Instance, Reasons};
 use podkit_lifecycle::{Phase, SharedPhase, Stop};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::{Ledger, seconds};
@@ -139,8 +140,15 @@ impl Instance for Shipper {
         Some(Box::pin(async move {
             let failed =
                 |why: &str| Flushed::Pending(json!({"pending_bytes": ledger.pending(), "error": why}));
-            if asked.is_err() {
-                return failed("too many flushes at once, or the shipper is ending");
+            match asked {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return failed("too many flushes at once"),
+                // What the last look found in the files is delivered, and nobody looks again.
+                Err(TrySendError::Closed(_)) if ledger.pending() == 0 => {
+                    let files = ledger.followed();
+                    return Flushed::Done(json!({"pending_bytes": 0, "partial_bytes": 0, "files": files}));
+                }
+                Err(TrySendError::Closed(_)) => return failed("the shipper is ending"),
             }
             match tokio::time::timeout(wait + ANSWER_MARGIN, answered).await {
                 Ok(Ok(flushed)) => flushed,
@@ -153,5 +161,58 @@ impl Instance for Shipper {
     fn quit(&self) {
         tracing::info!("asked to quit: stopping");
         self.stop.begin();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Reloads;
+
+    /// A shipper whose main loop does not turn, the other end of its flushes, and its books.
+    fn shipper() -> (Shipper, mpsc::Receiver<FlushRequest>, Arc<Ledger>) {
+        let ledger = Arc::new(Ledger::new(vec!["backend".to_owned()]));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&ledger), &Reloads::new().unwrap()).unwrap());
+        let (flushes, requests) = mpsc::channel(1);
+        let shipper = Shipper {
+            phase: SharedPhase::default(),
+            stop: Stop::default(),
+            heartbeat: Heartbeat::new(),
+            view: Arc::new(View::new(&ledger, &metrics)),
+            flushes,
+        };
+        (shipper, requests, ledger)
+    }
+
+    /// The answer to a flush, and whether it says that all is delivered.
+    fn flush(shipper: &Shipper) -> (bool, Value) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        match runtime.block_on(shipper.flush(Duration::ZERO).unwrap()) {
+            Flushed::Done(body) => (true, body),
+            Flushed::Pending(body) => (false, body),
+        }
+    }
+
+    #[test]
+    fn a_flush_after_the_end_tells_what_the_end_has_left() {
+        let (shipper, mut requests, ledger) = shipper();
+        let account = ledger.open("app.log".to_owned(), "1".to_owned());
+        account.set_read(5);
+        requests.close();
+        let left = json!({"pending_bytes": 5, "error": "the shipper is ending"});
+        assert_eq!(flush(&shipper), (false, left));
+        account.acknowledge(0, 5);
+        let done = json!({"pending_bytes": 0, "partial_bytes": 0, "files": 1});
+        assert_eq!(flush(&shipper), (true, done));
+    }
+
+    #[test]
+    fn flushes_beyond_those_that_may_wait_are_refused() {
+        let (shipper, _requests, _ledger) = shipper();
+        let _waits = shipper.flush(Duration::ZERO);
+        assert_eq!(
+            flush(&shipper),
+            (false, json!({"pending_bytes": 0, "error": "too many flushes at once"}))
+        );
     }
 }
