@@ -90,8 +90,18 @@ impl DestinationMetrics {
 
     /// Counts a refusal and keeps what was said.
     pub(crate) fn refused(&self, reason: &str, message: &str) {
+        self.repeated(reason);
+        self.troubled(message);
+    }
+
+    /// Counts a batch that is sent again.
+    pub(crate) fn repeated(&self, reason: &str) {
         self.refusals.with_label_values(&[self.name.as_str(), reason]).inc();
         self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The destination takes no batches, and says why.
+    pub(crate) fn troubled(&self, message: &str) {
         self.up.set(0);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
     }

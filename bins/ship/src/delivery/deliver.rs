@@ -35,6 +35,8 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A request without an answer for so long gets another one beside it then: the first may be on its way to nobody.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
+/// The reason of those among the retries.
+const NO_ANSWER: &str = "no_answer";
 /// Refusals of one destination are logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -232,34 +234,41 @@ impl Deliverer {
         }
         (verdict, after)
     }
-}
 
-impl Deliverer {
     /// Sends a body. While somebody waits with a deadline of their own, no answer is not waited for alone: a backend that
-    /// was away and is back knows nothing of requests from before, and would answer a new one. The first may still be
-    /// answered, by a backend that is only slow.
+    /// was away and is back knows nothing of requests from before, and would answer a new one, which is given up after
+    /// the same time, as it may have been sent too early. The first may still be answered, by a backend that is only
+    /// slow.
     async fn send(&self, body: Bytes) -> Result<Received, Why> {
         let first = self.sink.send(Bytes::clone(&body));
         tokio::pin!(first);
         if !self.sink.may_send_twice() {
             return first.await;
         }
-        tokio::select! {
-            biased;
-            received = &mut first => return received,
-            () = self.control.hurried() => {}
-        }
         loop {
-            if let Ok(received) = tokio::time::timeout(LAST_PATIENCE, &mut first).await {
-                return received;
-            }
-            let second = self.sink.send(Bytes::clone(&body));
             tokio::select! {
                 biased;
                 received = &mut first => return received,
-                received = tokio::time::timeout(LAST_PATIENCE, second) => if let Ok(received) = received {
-                    return received;
-                },
+                () = self.control.hurried() => {}
+            }
+            if let Ok(received) = tokio::time::timeout(LAST_PATIENCE, &mut first).await {
+                return received;
+            }
+            if !self.control.is_hurried() {
+                continue;
+            }
+            self.metrics.batches.inc();
+            self.metrics.repeated(NO_ANSWER);
+            let second = self.sink.send(Bytes::clone(&body));
+            let received = tokio::select! {
+                biased;
+                received = &mut first => return received,
+                received = tokio::time::timeout(LAST_PATIENCE, second) => received,
+            };
+            match received {
+                Ok(Err(why)) if why.reason != LONG_ANSWER => self.metrics.troubled(&why.message),
+                Ok(answered) => return answered,
+                Err(_) => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use podkit_testkit::{http, pod};
 
 use crate::receiver::{Answer, Receiver};
-use crate::setup::{Volume, assert_balanced, ledger, lines, messages, started};
+use crate::setup::{Volume, assert_balanced, ledger, lines, messages, metric, started};
 
 /// Longer than what ship waits without an answer before it asks again, far below its own timeout of a minute.
 const FLUSH: &str = "/flush?wait=25s";
@@ -38,6 +38,40 @@ fn a_flush_does_not_wait_for_an_answer_that_nobody_will_give() {
     let reply = http("POST", admin, FLUSH).unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
     assert_eq!(receiver.messages(), messages(0..3));
+}
+
+#[test]
+fn a_second_request_that_fails_does_not_end_the_first() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    // It is slow, and takes nothing more meanwhile.
+    receiver.script([Answer::After(Duration::from_secs(7))]);
+    receiver.otherwise(Answer::Close);
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    volume.write("app.log", &lines(0..3));
+    receiver.wait_for_requests(1);
+    let reply = http("POST", admin, FLUSH).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(receiver.messages(), messages(0..3));
+    assert!(receiver.requests() > 1, "there was no second request");
+    assert!(metric(admin, "podkit_ship_retries_total", &["reason=\"no_answer\""]) >= 1.0);
+    assert_eq!(metric(admin, "podkit_ship_destination_up", &[]), 1.0);
+}
+
+#[test]
+fn after_a_flush_an_answer_is_waited_for_as_before() {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([Answer::Silent]);
+    let (run, admin) = volume.ship_with_admin(&receiver.url());
+    let _ship = started(run);
+    volume.write("app.log", &lines(0..3));
+    receiver.wait_for_requests(1);
+    assert_eq!(http("POST", admin, "/flush?wait=100ms").unwrap().status, 504);
+    // A second beyond the moment in which a second request would go out.
+    sleep(Duration::from_secs(4));
+    assert_eq!(receiver.requests(), 1);
+    assert_eq!(http("POST", admin, FLUSH).unwrap().status, 200);
+    assert_eq!((receiver.requests(), receiver.messages()), (2, messages(0..3)));
 }
 
 #[test]
