@@ -71,54 +71,79 @@ impl InetDiag {
         Self { table: Table::new(ports, peers), idle, buffer: vec![0; BUFFER], by_family: false }
     }
 
-    /// Both families. The rows come as the kernel sends them: a full table never lies in memory as a whole.
-    fn dump(&mut self, deadline: Deadline, mut take: impl FnMut(&Table, Row)) -> Result<(), SourceError> {
-        if !self.by_family {
-            match self.ask(None, deadline, &mut take) {
-                Err(error) if error.kind() != io::ErrorKind::TimedOut => self.by_family = true,
-                asked => return asked.map_err(SourceError::Diag),
-            }
-        }
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            match self.ask(Some(family), deadline, &mut take) {
-                // A kernel without IPv6 does not know the family.
-                Err(error) if family == AddressFamily::Inet6 && error.kind() == io::ErrorKind::NotFound => {}
-                asked => asked.map_err(SourceError::Diag)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// One question, about a family or about all.
-    fn ask(
+    /// What a look finds, of both families.
+    fn dump<L>(
         &mut self,
-        family: Option<AddressFamily>,
         deadline: Deadline,
-        take: &mut impl FnMut(&Table, Row),
-    ) -> io::Result<()> {
-        let socket = connect(deadline)?;
-        let request = request(family, self.table.ports());
-        sendto(socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        loop {
-            let length = match recv(socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(length) => length,
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
-                Err(error) => return Err(error.into()),
-            };
-            for message in Messages(&self.buffer[..length]) {
-                match message? {
-                    (DONE, _) => return Ok(()),
-                    (BY_FAMILY | ALL_FAMILIES, body) => {
-                        row(body, self.idle).into_iter().for_each(|row| take(&self.table, row));
-                    }
-                    _ => {}
-                }
+        begin: impl Fn(&Table) -> L,
+        take: impl Fn(&Table, Row, &mut L),
+    ) -> Result<L, SourceError> {
+        let Self { table, idle, buffer, by_family } = self;
+        let ask = |family, take: &mut dyn FnMut(Row)| {
+            let request = request(family, table.ports());
+            ask(&request, *idle, buffer, deadline, take)
+        };
+        both(by_family, || begin(table), |row, look| take(table, row, look), ask).map_err(SourceError::Diag)
+    }
+}
+
+/// Asks about all families at once, or about one after the other where that fails; then the look begins afresh, so that
+/// what it has found is not counted again. A kernel that does not take the first question is not asked it any more.
+fn both<L>(
+    by_family: &mut bool,
+    begin: impl Fn() -> L,
+    take: impl Fn(Row, &mut L),
+    mut ask: impl FnMut(Option<AddressFamily>, &mut dyn FnMut(Row)) -> io::Result<()>,
+) -> io::Result<L> {
+    if !*by_family {
+        let (mut look, mut is_known) = (begin(), false);
+        let asked = ask(None, &mut |row| {
+            is_known = true;
+            take(row, &mut look);
+        });
+        match asked {
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => *by_family = !is_known,
+            asked => return asked.map(|()| look),
+        }
+    }
+    let mut look = begin();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        match ask(Some(family), &mut |row| take(row, &mut look)) {
+            // A kernel without IPv6 does not know the family.
+            Err(error) if family == AddressFamily::Inet6 && error.kind() == io::ErrorKind::NotFound => {}
+            asked => asked?,
+        }
+    }
+    Ok(look)
+}
+
+/// One question. The rows come as the kernel sends them: a full table never lies in memory as a whole.
+fn ask(
+    request: &[u8],
+    idle: Duration,
+    buffer: &mut [u8],
+    deadline: Deadline,
+    take: &mut dyn FnMut(Row),
+) -> io::Result<()> {
+    let socket = connect(deadline)?;
+    sendto(socket.as_raw_fd(), request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    loop {
+        let length = match recv(socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => length,
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error.into()),
+        };
+        for message in Messages(&buffer[..length]) {
+            match message? {
+                (DONE, _) => return Ok(()),
+                (BY_FAMILY | ALL_FAMILIES, body) => row(body, idle).into_iter().for_each(&mut *take),
+                _ => {}
             }
-            if deadline.expired() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+        }
+        if deadline.expired() {
+            return Err(io::ErrorKind::TimedOut.into());
         }
     }
 }
@@ -129,17 +154,17 @@ impl Source for InetDiag {
     }
 
     fn poll(&mut self, deadline: Deadline) -> Result<Sample, SourceError> {
-        let mut look = self.table.begin();
-        self.dump(deadline, |table, row| table.take(row, &mut look))?;
+        let look = self.dump(deadline, Table::begin, Table::take)?;
         Ok(self.table.end(look))
     }
 }
 
 impl Rows for InetDiag {
     fn rows(&mut self, deadline: Deadline) -> Result<Vec<Row>, SourceError> {
-        let mut rows = Vec::new();
-        self.dump(deadline, |table, row| rows.extend(Some(row).filter(|row| table.is_ours(row))))?;
-        Ok(rows)
+        let take = |table: &Table, row, rows: &mut Vec<Row>| {
+            rows.extend(Some(row).filter(|row| table.is_ours(row)));
+        };
+        self.dump(deadline, |_| Vec::new(), take)
     }
 }
 

@@ -56,6 +56,27 @@ fn the_kernel_tells_a_request_in_flight_from_a_connection_at_rest() {
     }
 }
 
+/// One row of each family; the question about all of them fails after so many rows.
+fn rows_where_all_families_fail(after: usize, by_family: &mut bool) -> usize {
+    let peer = IpAddr::from([192, 0, 2, 1]);
+    let row = Row { local_port: 80, peer: (peer, 1), state: State::Active, quiet: None };
+    let ask = |family: Option<AddressFamily>, take: &mut dyn FnMut(Row)| {
+        (0..if family.is_some() { 1 } else { after }).for_each(|_| take(row));
+        if family.is_some() { Ok(()) } else { Err(Errno::ENOBUFS.into()) }
+    };
+    both(by_family, Vec::new, |row, rows: &mut Vec<Row>| rows.push(row), ask).unwrap().len()
+}
+
+#[test]
+fn what_a_question_told_before_it_failed_is_not_counted_again() {
+    let mut by_family = false;
+    assert_eq!(rows_where_all_families_fail(2, &mut by_family), 2);
+    assert!(!by_family, "the kernel takes the question");
+    assert_eq!(rows_where_all_families_fail(0, &mut by_family), 2);
+    assert!(by_family, "it may not");
+    assert_eq!(rows_where_all_families_fail(2, &mut by_family), 2);
+}
+
 /// The kernel's clock for this is coarse: both happen in the same tick, most of these times.
 #[test]
 fn a_first_request_that_comes_with_the_connection_is_in_flight() {
