@@ -103,7 +103,7 @@ struct State {
     answered: bool,
     /// Given back, or never wanted: no more is asked.
     over: bool,
-    /// The proxy takes only a length: it is an older one.
+    /// The proxy takes only a length: it may be an older one.
     plain: bool,
 }
 
@@ -179,13 +179,16 @@ impl Lease {
         let length = self.budget.until_kill() + MARGIN;
         let plain = format!("/drain?lease={}s", length.as_secs() + 1);
         let post = |path: &str| self.proxy.ask("POST", path, self.deadline());
-        let mut answer = if state.plain { post(&plain) } else { post(&format!("{plain}&{}", self.query)) };
-        if !state.plain && matches!(&answer, Ok(answer) if answer.status == 400) {
-            answer = post(&plain);
+        let mut path = if state.plain { plain.clone() } else { format!("{plain}&{}", self.query) };
+        let mut answer = post(&path);
+        if let Some(refusal) = answer.as_ref().ok().filter(|answer| !state.plain && is_our_fault(answer)) {
+            let why = said(refusal);
+            path = plain;
+            answer = post(&path);
             state.plain = answer.as_ref().is_ok_and(is_good);
             if state.plain {
                 let proxy = &self.proxy.target;
-                warn!("{proxy} takes only the length of a lease: to this older one probes are traffic");
+                warn!("{proxy} takes only the length of a lease, so that probes are traffic to it: {why}");
             }
         }
         match answer {
@@ -196,10 +199,8 @@ impl Lease {
             Ok(answer) => {
                 // One that is stopping may refuse a lease and tell what it knows all the same.
                 state.answered = self.proxy.given;
-                Taken::Refused(format!(
-                    "POST {}{plain} was answered with {}",
-                    self.proxy.target, answer.status
-                ))
+                let proxy = &self.proxy.target;
+                Taken::Refused(format!("POST {proxy}{path} was answered with {}", said(&answer)))
             }
             Err(error) if self.proxy.is_absent(&error) => Taken::Absent,
             Err(error) => Taken::Failed(chain(&error)),
@@ -216,6 +217,22 @@ impl Lease {
 
 fn is_good(answer: &Response) -> bool {
     (200..300).contains(&answer.status)
+}
+
+/// Whether it is what was asked that is refused: an older proxy knows fewer words, and another limits how long they are.
+fn is_our_fault(answer: &Response) -> bool {
+    (400..500).contains(&answer.status)
+}
+
+/// The status, and why, where contract 2's `error` says it.
+fn said(answer: &Response) -> String {
+    /// What comes after it says no more.
+    const LONGEST: usize = 200;
+    let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+    match body["error"].as_str() {
+        Some(why) => format!("{}: {}", answer.status, why.chars().take(LONGEST).collect::<String>()),
+        None => answer.status.to_string(),
+    }
 }
 
 /// Whether the proxy goes on draining, for somebody else.
