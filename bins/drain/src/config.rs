@@ -90,7 +90,7 @@ pub static TOOL: Tool = Tool {
         Flag::list(
             "ignore-peer",
             "ADDRESS",
-            "A peer or CIDR that is no client, besides $HOST_IP; repeatable, at most 64 times",
+            "A peer or CIDR that is no client; repeatable, at most 64 [default: $HOST_IP]",
         ),
         Flag::switch("count-loopback", "Count connections from loopback as traffic"),
         Flag::value(

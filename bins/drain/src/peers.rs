@@ -22,8 +22,14 @@ impl Peers {
     #[must_use]
     pub(crate) fn count(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        let is_known = self.node == Some(peer) || self.ignored.iter().any(|network| network.contains(&peer));
-        !is_known && (self.count_loopback || !peer.is_loopback())
+        let is_left_out =
+            self.node_left_out() == Some(peer) || self.ignored.iter().any(|network| network.contains(&peer));
+        !is_left_out && (self.count_loopback || !peer.is_loopback())
+    }
+
+    /// The node, where an address is all that is known: unless others are named, which may be in order to count it.
+    pub(crate) fn node_left_out(&self) -> Option<IpAddr> {
+        self.node.filter(|_| self.ignored.is_empty())
     }
 
     /// For the query of a lease: `&ignore_peer=10.0.0.0/8&probe_peer=10.1.2.3`. The proxy sees more than addresses, so
@@ -89,8 +95,13 @@ mod tests {
         assert!(!peers.count(ip("10.1.2.3")) && peers.count(ip("10.1.2.4")));
         assert_eq!(peers.query(), "&probe_peer=10.1.2.3&probe_peer=127.0.0.0/8&probe_peer=::1");
         peers.ignored = vec![network("10.0.0.0/8").unwrap(), network("fd00::1").unwrap()];
-        (peers.node, peers.count_loopback) = (None, true);
-        assert_eq!(peers.query(), "&ignore_peer=10.0.0.0/8&ignore_peer=fd00::1");
+        peers.count_loopback = true;
+        assert_eq!(peers.query(), "&ignore_peer=10.0.0.0/8&ignore_peer=fd00::1&probe_peer=10.1.2.3");
+        peers.ignored = vec![network("fd00::1").unwrap()];
+        assert!(
+            peers.count(ip("10.1.2.3")),
+            "who is named stands for the node where an address is all there is"
+        );
         assert_eq!(Peers { count_loopback: true, ..Peers::default() }.query(), "");
     }
 }

@@ -120,10 +120,18 @@ fn the_environment_gives_lists_and_the_node() {
         .expect_exit(0)
         .expect_stdout("port:\n  - 8080\n  - 9090\n")
         .expect_stdout("ignore_peer: []");
-    let dry_run =
-        |node: &str| drain(&["--dry-run", "--ignore-peer", "10.0.0.0/8"]).env("HOST_IP", node).expect_exit(0);
-    dry_run("192.0.2.7").expect_stdout("no clients: the node 192.0.2.7 (HOST_IP), loopback, 10.0.0.0/8\n");
-    dry_run("not ours to judge").expect_stdout("no clients: loopback, 10.0.0.0/8\n");
+    let no_clients = |args: &[&str], node: &str, told: &str| {
+        drain(&["--dry-run"])
+            .args(args)
+            .env("HOST_IP", node)
+            .expect_exit(0)
+            .expect_stdout(&format!("        {told}\n"));
+    };
+    no_clients(&[], "192.0.2.7", "no clients: the node 192.0.2.7 (HOST_IP), loopback");
+    no_clients(&["--count-loopback"], "not ours to judge", "every peer is a client");
+    let named = ["--ignore-peer", "10.0.0.0/8"];
+    let told = "no clients: at a proxy the probes of the node 192.0.2.7 (HOST_IP), loopback, 10.0.0.0/8";
+    no_clients(&named, "192.0.2.7", told);
 }
 
 #[test]

@@ -39,11 +39,15 @@ fn peers_that_are_named_are_told_as_no_clients() {
 fn a_config_that_was_printed_tells_the_proxy_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("drain.yaml");
-    let shown = drain(&["check", "--ignore-peer", "::ffff:10.0.0.0/104"]).env("HOST_IP", "192.0.2.7");
-    std::fs::write(&path, shown.expect_exit(0).stdout).unwrap();
-    let line = asked(&["--config", path.to_str().unwrap()], "192.0.2.7");
-    assert_eq!(values(&line, "ignore_peer"), ["10.0.0.0/8"], "{line}");
-    assert_eq!(values(&line, "probe_peer"), ["192.0.2.7", "127.0.0.0/8", "::1"], "{line}");
+    let probers = ["192.0.2.7", "127.0.0.0/8", "::1"];
+    for (args, ignored) in
+        [(vec!["check"], vec![]), (vec!["check", "--ignore-peer", "::ffff:10.0.0.0/104"], vec!["10.0.0.0/8"])]
+    {
+        let shown = drain(&args).env("HOST_IP", "192.0.2.7").expect_exit(0).stdout;
+        std::fs::write(&path, shown).unwrap();
+        let line = asked(&["--config", path.to_str().unwrap()], "192.0.2.7");
+        assert_eq!((values(&line, "ignore_peer"), values(&line, "probe_peer")), (ignored, probers.into()));
+    }
 }
 
 #[test]
@@ -88,11 +92,50 @@ fn an_older_proxy_that_knows_lengths_only_is_drained_all_the_same() {
     let ship = ship(200, "");
     quick(&["--proxy", &proxy.url(), "--ship", &ship.url()])
         .expect_exit(0)
-        .expect_stderr("takes only the length of a lease")
+        .expect_stderr("takes only the length of a lease, so that probes are traffic to it: 400: ")
+        .expect_stderr("holder=x")
         .expect_stderr("drains, for ");
     let lines = proxy.lines();
     assert!(lines[0].contains("&holder=") && !lines[1].contains('&') && lease_of(&lines[1]) > Some(20));
     assert_eq!(lines.iter().filter(|line| line.contains("holder")).count(), 1, "{lines:?}");
+}
+
+/// A head may be too long for who reads it, or a word be none for another reason.
+#[test]
+fn whatever_is_refused_of_a_lease_its_length_is_asked_for_alone() {
+    for status in [404, 413, 431] {
+        let proxy = Neighbour::new(move |line| match line {
+            line if lease_of(line).is_some() && line.contains('&') => Answer::Reply(status, String::new()),
+            "GET /drain" => {
+                Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned())
+            }
+            line if lease_of(line).is_some() => Answer::Reply(200, "{}".to_owned()),
+            _ => Answer::Unknown,
+        });
+        let ship = ship(200, "");
+        quick(&["--proxy", &proxy.url(), "--ship", &ship.url()])
+            .expect_exit(0)
+            .expect_stderr(&format!("so that probes are traffic to it: {status}\""))
+            .expect_stderr("drains, for ");
+    }
+}
+
+#[test]
+fn a_refusal_names_what_was_asked_and_why_it_was_refused() {
+    for (status, is_long) in [(503, true), (400, false)] {
+        let body = r#"{"error":"too late"}"#;
+        let proxy = Neighbour::new(move |line| match line {
+            "GET /drain" => {
+                Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned())
+            }
+            line if lease_of(line).is_some() => Answer::Reply(status, body.to_owned()),
+            _ => Answer::Unknown,
+        });
+        let ship = ship(200, "");
+        let finished = quick(&["--proxy", &proxy.url(), "--ship", &ship.url()]).finish();
+        let finished = finished.expect_stderr(&format!(" was answered with {status}: too late"));
+        assert_eq!(finished.stderr.contains("&holder="), is_long, "{}", finished.stderr);
+    }
 }
 
 #[test]
