@@ -273,7 +273,7 @@ impl<'a> Kubelet<'a> {
         let containers = std::mem::take(&mut self.running).into_iter().map(|process| self.container(process));
         let mut termination = Termination::of_pod(containers.collect(), self.grace);
         let mut looks = interval(LOOK);
-        let mut shown = 0;
+        let (mut shown, mut hook_took) = (0, Duration::ZERO);
         loop {
             let event = tokio::select! {
                 event = termination.next() => event?,
@@ -290,16 +290,18 @@ impl<'a> Kubelet<'a> {
                 Step::HookStarted => {}
                 Step::HookEnded(end) => {
                     self.hook_ended(end, shown).await;
-                    self.life.phases.push(("preStop", at - start));
+                    hook_took = at - start;
                 }
-                Step::HookGivenUp => self.life.ends.push(("drain", End::Overdue)),
+                Step::HookGivenUp => {
+                    self.life.ends.push(("drain", End::Overdue));
+                    hook_took = at - start;
+                }
                 Step::Term => self.screen.line("stop", format_args!("SIGTERM to {container}")),
                 Step::Ended(end) => self.container_ended(container, end, before),
             }
         }
-        let whole = start.elapsed();
-        let hook = self.life.phases.last().map_or(Duration::ZERO, |(_, took)| *took);
-        self.life.phases.push(("stop", whole.saturating_sub(hook)));
+        self.life.phases.push(("preStop", hook_took));
+        self.life.phases.push(("stop", start.elapsed().saturating_sub(hook_took)));
         Ok(())
     }
 

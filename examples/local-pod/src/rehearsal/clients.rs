@@ -37,6 +37,10 @@ use crate::{
 /// Longer than anything here takes, a pod's whole termination by `sleep 15` included: this one is stuck.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// How often the metronome beats, and from which delay on a beat says that the machine had stopped this process.
+const BEAT: Duration = Duration::from_millis(20);
+const LATE_BEAT: Duration = Duration::from_millis(100);
+
 /// Why a request on a kept connection has no answer at all: it was closed in that moment.
 const CROSSED: &str = "the request crossed the end of its connection";
 
@@ -58,7 +62,9 @@ pub(crate) struct Seen {
     pub(crate) sessions: u64,
     pub(crate) slow: u64,
     /// Requests on connections that the server closed in that moment.
-    pub(crate) crossed: u64,
+    pub(crate) crossed: Vec<Instant>,
+    /// When the machine let this process run again, and how long it had not.
+    pub(crate) stalls: Vec<(Instant, Duration)>,
     /// When connections were opened.
     pub(crate) connects: Vec<Instant>,
     pub(crate) failed: Vec<(Instant, String)>,
@@ -100,6 +106,7 @@ impl Clients {
             };
             tasks.spawn(client.run(kind));
         }
+        tasks.spawn(beat(seen.clone(), watched));
         Self { listed, seen, tasks }
     }
 
@@ -118,6 +125,18 @@ impl Clients {
         self.list(Listed::Gone);
         while self.tasks.join_next().await.is_some() {}
         std::mem::take(&mut self.seen())
+    }
+}
+
+/// Notes when the machine has stopped all clients; for that no server is to blame.
+async fn beat(seen: Arc<Mutex<Seen>>, listed: watch::Receiver<Listed>) {
+    while *listed.borrow() != Listed::Gone {
+        let due = Instant::now() + BEAT;
+        sleep(BEAT).await;
+        let late = due.elapsed();
+        if late >= LATE_BEAT {
+            lock(&seen).stalls.push((Instant::now(), late));
+        }
     }
 }
 
@@ -220,7 +239,7 @@ impl Client {
         }
         match self.ask_plainly(&mut stream).await {
             Err(reason) if reason == CROSSED => {
-                lock(&self.seen).crossed += 1;
+                lock(&self.seen).crossed.push(Instant::now());
                 Ok(())
             }
             answered => answered,
@@ -231,18 +250,19 @@ impl Client {
     async fn ask_plainly(&mut self, stream: &mut BufReader<TcpStream>) -> Outcome<()> {
         let request = format!("GET /hello?n={} HTTP/1.1\r\nhost: {}\r\n\r\n", self.next(), self.target);
         lock(&self.seen).sent += 1;
-        let broken = |error: std::io::Error| match error.kind() {
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CROSSED.to_owned(),
-            kind => format!("after a silence: {kind}"),
+        let broken = |error: std::io::Error, answer: &str| match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if answer.is_empty() => CROSSED.to_owned(),
+            kind => format!("after a silence: {kind}, with {answer:?} for an answer"),
         };
-        stream.write_all(request.as_bytes()).await.map_err(broken)?;
+        stream.write_all(request.as_bytes()).await.map_err(|error| broken(error, ""))?;
         let expected = format!("hello {}\n", self.name);
         let mut answer = String::new();
         while !answer.ends_with(&expected) {
-            match stream.read_line(&mut answer).await.map_err(broken)? {
-                0 if answer.is_empty() => return Err(CROSSED.into()),
-                0 => return Err(format!("half an answer: {answer:?}")),
-                _ => {}
+            match stream.read_line(&mut answer).await {
+                Ok(0) if answer.is_empty() => return Err(CROSSED.into()),
+                Ok(0) => return Err(format!("half an answer: {answer:?}")),
+                Ok(_) => {}
+                Err(error) => return Err(broken(error, &answer)),
             }
             if answer.contains("\r\n") && !answer.starts_with("HTTP/1.1 200") {
                 return Err(format!("after a silence: {}", answer.lines().next().unwrap_or_default()));

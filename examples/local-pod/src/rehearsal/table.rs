@@ -34,7 +34,7 @@ impl Table {
         row.failed += outcome.seen.failed.len();
         row.written += outcome.written.numbers.len();
         row.kills += verdict::kills(outcome);
-        row.crossed += outcome.seen.crossed;
+        row.crossed += outcome.seen.crossed.len() as u64;
         if outcome.plan.can_deliver() {
             row.lost += outcome.delivery.lost_lines();
             row.took.push(outcome.took());

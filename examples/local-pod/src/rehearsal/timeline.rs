@@ -8,10 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{life::Outcome, samples::Sample, verdict::after};
-use crate::{
-    backend::Mood,
-    termination::{Event, Step},
-};
+use crate::termination::{Event, Step};
 
 /// Of the names of the rows, and of the bars.
 const NAME: usize = 24;
@@ -141,8 +138,7 @@ fn backend(outcome: &Outcome, scale: &Scale) -> Vec<char> {
     let mut bar = scale.span(None, None, '#');
     if let Some(outage) = outcome.plan.outage {
         let end = outage.until.map_or(scale.end, |until| outcome.start + until);
-        let mark = if outage.mood == Mood::Silent { '?' } else { 'x' };
-        scale.fill(&mut bar, outcome.start - outage.lead, end, mark);
+        scale.fill(&mut bar, outcome.start - outage.lead, end, 'x');
     }
     bar
 }

@@ -24,6 +24,11 @@ pub(crate) fn faults(outcome: &Outcome) -> Vec<String> {
     }
     let mut faults: Vec<String> =
         outcome.seen.failed.iter().map(|(at, why)| format!("{} {why}", after(outcome.start, *at))).collect();
+    // After a liveness restart an earlier drain may have closed them.
+    if outcome.plan.way != Way::Restart {
+        let early = outcome.seen.crossed.iter().filter(|at| **at < outcome.start);
+        faults.extend(early.map(|at| format!("{} an idle connection was closed", after(outcome.start, *at))));
+    }
     faults.extend(outcome.marks.iter().filter(|(_, what)| what == TOO_EARLY).map(|(_, what)| what.clone()));
     faults.extend(outcome.events.iter().filter_map(|event| ending(&outcome.plan, event)));
     faults.extend(logs(outcome));
@@ -41,15 +46,13 @@ pub(crate) fn kills(outcome: &Outcome) -> usize {
     outcome.events.iter().filter(is_kill).count()
 }
 
-/// The longest time that no client came, although the endpoints still listed the pod, if that was longer than the hook
-/// waits: the machine had stopped the clients, and who comes after that comes too late by contract.
+/// The longest time for which the machine had stopped all clients while the endpoints still listed the pod, if with their
+/// own pauses it may have been as long as the hook waits: who comes after that comes too late by contract.
 pub(crate) fn stall(outcome: &Outcome) -> Option<Duration> {
     let quiet = outcome.plan.settings.quiet?;
-    let end = outcome.start + outcome.plan.late;
-    let mut connects = outcome.seen.connects.clone();
-    connects.sort_unstable();
-    let gaps = connects.windows(2).filter(|pair| pair[1] >= outcome.start && pair[0] <= end);
-    gaps.map(|pair| pair[1] - pair[0]).max().filter(|gap| *gap >= quiet)
+    let last = outcome.start + outcome.plan.late + quiet;
+    let stalls = outcome.seen.stalls.iter().filter(|(at, _)| *at >= outcome.start && *at <= last);
+    stalls.map(|(_, stall)| *stall).max().filter(|stall| *stall >= quiet / 2)
 }
 
 fn ending(plan: &Plan, event: &Event) -> Option<String> {
