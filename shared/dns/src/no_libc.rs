@@ -2,8 +2,8 @@
 //!
 //! The standard library and reqwest each have code that would ask it, which never runs here, and which pulled all of
 //! glibc's resolver into each binary: 0.12 MB. Whoever does come here is told that it cannot be done. This goes for all
-//! that is linked statically: the images' binaries, of glibc or musl, and each build on a host of musl, where that is the
-//! default.
+//! that is linked statically: the images' binaries, of glibc or musl, and each build on a host of musl, where that is
+//! the default.
 
 #![expect(unsafe_code, reason = "the names and the calling convention are the C library's")]
 
