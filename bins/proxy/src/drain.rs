@@ -44,6 +44,8 @@ const MOST_HOLDERS: usize = 16;
 struct Holder {
     lease: Lease,
     ends: Instant,
+    /// Others share it for want of room, as long as it lasts: they cannot renew by name what is theirs.
+    is_crowd: bool,
 }
 
 impl Holder {
@@ -97,19 +99,22 @@ impl Drain {
         let change = if self.holders.is_empty() { Change::Started } else { Change::Renewed };
         self.unready_since.get_or_insert(now);
         let mut ends = now + lease.length;
-        let is_known = self.holders.iter().any(|holder| holder.lease.holder == lease.holder);
-        if !is_known && self.holders.len() >= MOST_HOLDERS {
-            // Nobody's lease is cut short by that, and nobody's traffic is left out.
-            ends = self.end_of("").map_or(ends, |before| before.max(ends));
+        let is_crowd = match self.place_of(&lease.holder) {
+            Some(place) => place.is_crowd,
+            None => self.holders.len() >= MOST_HOLDERS,
+        };
+        if is_crowd {
             lease = Lease { length: lease.length, ..Lease::default() };
+            // Nobody's lease is cut short by that, and nobody's traffic is left out.
+            ends = self.place_of("").map_or(ends, |place| place.ends.max(ends));
         }
         self.holders.retain(|holder| holder.lease.holder != lease.holder);
-        self.holders.push(Holder { lease, ends });
+        self.holders.push(Holder { lease, ends, is_crowd });
         change
     }
 
-    fn end_of(&self, name: &str) -> Option<Instant> {
-        self.holders.iter().find(|holder| holder.lease.holder == name).map(|holder| holder.ends)
+    fn place_of(&self, name: &str) -> Option<&Holder> {
+        self.holders.iter().find(|holder| holder.lease.holder == name)
     }
 
     /// Ends a holder's lease by request, or all. A stop cannot be undone.
@@ -295,9 +300,14 @@ mod tests {
         assert!(drain.leaves_out());
         drain.lease(t, of("late", 9 * SECOND));
         drain.lease(t, of("later", SECOND));
+        let ignored = vec!["10.0.0.0/8".parse().unwrap()];
+        drain.lease(t, Lease { ignored, ..of("", SECOND) });
         assert_eq!((drain.leases(), drain.lease_left(t)), (MOST_HOLDERS + 1, Some(9 * SECOND)));
         assert!(!drain.leaves_out(), "nobody's traffic is left out for want of room");
         assert_eq!(drain.undo(Some("late")), Change::Nothing);
+        drain.tick(t + SECOND);
+        drain.lease(t + SECOND, of("", SECOND));
+        assert_eq!(drain.lease_left(t + SECOND), Some(8 * SECOND), "also where there is room again");
     }
 
     #[test]
@@ -314,9 +324,9 @@ mod tests {
         assert_eq!(drain.standing("::ffff:10.0.0.5".parse().unwrap()), Standing::Nobody);
         drain.lease(t, lease("b", &[], &["10.0.0.0/16"]));
         assert_eq!((drain.standing(node), drain.leaves_out()), (Standing::Prober, true));
-        drain.lease(t, of("", SECOND));
+        drain.lease(t, of("c", SECOND));
         assert_eq!((drain.standing(node), drain.leaves_out()), (Standing::Client, false));
-        drain.undo(Some(""));
+        drain.undo(Some("c"));
         assert_eq!(drain.standing(node), Standing::Prober);
         drain.tick(t + SECOND);
         assert_eq!((drain.standing(node), drain.leaves_out()), (Standing::Client, false));
