@@ -60,7 +60,7 @@ pub(crate) async fn serve(socket: Socket, service: Rc<Service>, seat: Seat) {
             Ok(Some(Ends { source, destination })) => {
                 peer = Peer::new(Some(source), Some(destination));
                 // Whoever speaks for it may be known as a prober itself.
-                if !seat.is_traffic.get() && service.standing(|| Some(source.ip())) == Standing::Client {
+                if !seat.is_traffic() && service.standing(|| Some(source.ip())) == Standing::Client {
                     service.is_traffic_after_all(&seat);
                 }
             }

@@ -79,7 +79,7 @@ impl Service {
 
     /// A connection turns out to be traffic that was not known for it when it came.
     pub(crate) fn is_traffic_after_all(&self, seat: &Seat) {
-        seat.is_traffic.set(true);
+        seat.set_traffic(true);
         self.listener.numbers.came(&self.worker.state);
     }
 
@@ -96,7 +96,7 @@ impl Service {
         match self.standing(|| socket.peer().map(|peer| peer.ip())) {
             Standing::Client => self.listener.numbers.came(&self.worker.state),
             // A probe of which more is known later.
-            Standing::Prober | Standing::Nobody => seat.is_traffic.set(false),
+            Standing::Prober | Standing::Nobody => seat.set_traffic(false),
         }
         Worker::run(arrival::serve(socket, self, seat));
     }

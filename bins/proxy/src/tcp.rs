@@ -63,7 +63,7 @@ pub(crate) async fn serve(client: Wire, peer: Rc<Peer>, service: Rc<Service>, se
     ended(carried.as_ref().err().map(Stall::reason));
     // A probe only connects. While one that does more was open, it held the drain as such.
     let is_prober = || service.standing(|| peer.address.map(|address| address.ip())) == Standing::Prober;
-    if !seat.is_traffic.get() && bytes.received.get() > 0 && is_prober() {
+    if !seat.is_traffic() && bytes.received.get() > 0 && is_prober() {
         service.is_traffic_after_all(&seat);
     }
     if let Some(why) = link.wire.fault() {

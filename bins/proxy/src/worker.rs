@@ -147,15 +147,15 @@ impl Worker {
     /// Takes in a connection.
     pub(crate) fn seat(self: &Rc<Self>, listener: &Arc<Listener>) -> Seat {
         listener.numbers.connected();
-        self.place(listener, true)
+        self.place(listener, None)
     }
 
     /// Takes in a stream of a connection that has a seat already.
-    pub(crate) fn stream_seat(self: &Rc<Self>, listener: &Arc<Listener>) -> Seat {
-        self.place(listener, false)
+    pub(crate) fn stream_seat(self: &Rc<Self>, listener: &Arc<Listener>, connection: &Seat) -> Seat {
+        self.place(listener, Some(Rc::clone(&connection.watch)))
     }
 
-    fn place(self: &Rc<Self>, listener: &Arc<Listener>, is_connection: bool) -> Seat {
+    fn place(self: &Rc<Self>, listener: &Arc<Listener>, connection: Option<Rc<Watch>>) -> Seat {
         let id = self.next_seat.replace(self.next_seat.get() + 1);
         let watch = Rc::new(Watch {
             listener: Arc::clone(listener),
@@ -163,9 +163,10 @@ impl Worker {
             wake_at: Cell::new(NEVER),
             waker: RefCell::default(),
             closing: Cell::new(false),
+            is_traffic: Cell::new(true),
         });
         self.seats.borrow_mut().insert(id, Rc::clone(&watch));
-        Seat { worker: Rc::clone(self), id, watch, is_connection, is_traffic: Cell::new(true) }
+        Seat { worker: Rc::clone(self), id, watch, connection }
     }
 
     /// Turns the loop's wheel for ever: clock, heartbeat, timeouts, lease, pools, log.
@@ -246,16 +247,30 @@ pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) watch: Rc<Watch>,
     id: u64,
-    is_connection: bool,
-    /// A probe's comings and goings say nothing about how quiet it is.
-    pub(crate) is_traffic: Cell<bool>,
+    /// That of a stream; `None` is a connection's own seat.
+    connection: Option<Rc<Watch>>,
+}
+
+impl Seat {
+    /// Whether the connection's comings and goings say how quiet it is: a probe's do not.
+    pub(crate) fn is_traffic(&self) -> bool {
+        self.of_connection().is_traffic.get()
+    }
+
+    pub(crate) fn set_traffic(&self, is_traffic: bool) {
+        self.of_connection().is_traffic.set(is_traffic);
+    }
+
+    fn of_connection(&self) -> &Watch {
+        self.connection.as_ref().unwrap_or(&self.watch)
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.seats.borrow_mut().remove(&self.id);
-        if self.is_connection {
-            self.watch.listener.numbers.disconnected(&self.worker.state, self.is_traffic.get());
+        if self.connection.is_none() {
+            self.watch.listener.numbers.disconnected(&self.worker.state, self.is_traffic());
             self.worker.left.notify_waiters();
         }
     }
@@ -269,6 +284,7 @@ pub(crate) struct Watch {
     wake_at: Cell<Tick>,
     waker: RefCell<Option<Waker>>,
     closing: Cell<bool>,
+    is_traffic: Cell<bool>,
 }
 
 impl Watch {

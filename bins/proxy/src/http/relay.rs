@@ -96,14 +96,14 @@ impl Connection {
         self.carry_request(&request, until, input, &mut out, busy).await
     }
 
-    /// Whether a drain waits for the like of this request. From where probes come, any other one makes its connection
-    /// traffic.
+    /// Whether a drain waits for the like of this request. From where probes come, the first other one makes its
+    /// connection traffic.
     fn is_traffic(&self, request: &Request) -> bool {
         match self.service.standing(|| self.peer.address.map(|address| address.ip())) {
             Standing::Client => true,
             Standing::Nobody => false,
             Standing::Prober => {
-                if !request.probe {
+                if !request.probe && !self.seat.is_traffic() {
                     self.service.is_traffic_after_all(&self.seat);
                 }
                 !request.probe

@@ -199,7 +199,7 @@ impl Server {
                 let clock = Rc::clone(&self.seat.worker.clock);
                 let to_head = parts.method == Method::HEAD;
                 let stream = H2Server::new((head, framing, body), respond, to_head, &self.streams, clock);
-                let seat = self.seat.worker.stream_seat(&self.service.listener);
+                let seat = self.seat.worker.stream_seat(&self.service.listener, &self.seat);
                 let wire = Wire::H2Server(Box::new(stream));
                 let (peer, service) = (Rc::clone(&self.peer), Rc::clone(&self.service));
                 Worker::run(http::serve_one(wire, peer, service, seat));

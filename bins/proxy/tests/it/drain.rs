@@ -1,8 +1,8 @@
 //! The drain as a lease: unready at once, still serving, and back to ready when it lapses.
 
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::support::frames::{Raw, get};
 use crate::support::h2::{H2, wait};
 use crate::support::{Origin, Proxy};
 
@@ -55,13 +55,7 @@ fn settled(proxy: &Proxy, lease: &str) {
 
 #[test]
 fn a_drain_that_is_undone_after_it_was_quiet_closes_no_connection_any_more() {
-    let (go, held) = mpsc::channel::<()>();
-    let held = Mutex::new(held);
-    let origin = Origin::start(move |mut connection| {
-        while connection.request().is_some() && held.lock().unwrap().recv().is_ok() {
-            connection.ok("hello");
-        }
-    });
+    let (origin, go) = Origin::held();
     let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "300ms"]);
     let mut idle = proxy.connect();
     let mut busy = proxy.connect();
@@ -72,11 +66,11 @@ fn a_drain_that_is_undone_after_it_was_quiet_closes_no_connection_any_more() {
     proxy.ask("DELETE", "/drain");
     go.send(()).unwrap();
     let response = busy.response();
-    assert_eq!((response.text(), response.closes()), ("hello", false), "nothing tells the client to leave");
+    assert_eq!((response.text(), response.closes()), ("done", false), "nothing tells the client to leave");
     // Longer than it would have been left alone.
     std::thread::sleep(Duration::from_millis(1500));
     go.send(()).unwrap();
-    assert_eq!(busy.get("/").text(), "hello");
+    assert_eq!(busy.get("/").text(), "done");
 }
 
 /// The node's peers, whose connections say nothing about how quiet it is, may speak HTTP/2 too.
@@ -213,6 +207,37 @@ fn probes_are_left_out_by_word_of_the_lease_alone() {
     let before = since("ms_since_last_connection");
     probe();
     assert!(since("ms_since_last_connection") >= before, "{}", proxy.drain_state());
+}
+
+/// Who has come once is no new client each time it asks, by whatever protocol.
+#[test]
+fn a_connection_from_where_probes_come_counts_once() {
+    let (origin, _go) = Origin::held();
+    let proxy = Proxy::http(origin.address);
+    let since = || proxy.drain_state()["ms_since_last_connection"].as_u64();
+    let is_old = || {
+        std::thread::sleep(Duration::from_millis(500));
+        since().filter(|ms| *ms >= 500).expect("a connection has come")
+    };
+    let in_flight = |count| proxy.wait_for_metric("podkit_proxy_in_flight_requests", "", count);
+    let mut text = proxy.connect();
+    proxy.wait_for_metric("podkit_proxy_open_connections", "", 1.0);
+    proxy.ask("POST", "/drain?lease=60s&probe_peer=127.0.0.0/8");
+    let before = is_old();
+    text.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    in_flight(1.0);
+    assert!(since() >= Some(before), "it came before the drain: {}", proxy.drain_state());
+
+    let asked = Instant::now();
+    let mut frames = Raw::connect(proxy.address());
+    frames.send(get(1, "/"));
+    in_flight(2.0);
+    let counted = u128::from(since().expect("a connection has come"));
+    assert!(counted <= asked.elapsed().as_millis() + 1, "its first request tells that it is no probe");
+    let before = is_old();
+    frames.send(get(3, "/"));
+    in_flight(3.0);
+    assert!(since() >= Some(before), "the next one tells nothing new: {}", proxy.drain_state());
 }
 
 #[test]

@@ -1,30 +1,14 @@
 //! The ordered stop: what is in flight is finished, the app keeps its way out, and a deadline bounds it all.
 
-use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use podkit_testkit::{Signal, free_port};
 
 use crate::support::{Client, Origin, Proxy};
 
-/// An origin that answers each request when the test says so.
-fn held() -> (Origin, Sender<()>) {
-    let (go, wait): (_, Receiver<()>) = mpsc::channel();
-    let wait = Mutex::new(wait);
-    let origin = Origin::start(move |mut connection| {
-        while connection.request().is_some() {
-            if wait.lock().unwrap().recv().is_ok() {
-                connection.ok("done");
-            }
-        }
-    });
-    (origin, go)
-}
-
 #[test]
 fn sigterm_waits_for_requests_in_flight_and_still_takes_new_connections() {
-    let (origin, go) = held();
+    let (origin, go) = Origin::held();
     let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "200ms"]);
     let mut client = proxy.connect();
     client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -95,7 +79,7 @@ fn websockets_and_tcp_connections_are_waited_for() {
 
 #[test]
 fn the_deadline_names_what_is_still_open() {
-    let (origin, _go) = held();
+    let (origin, _go) = Origin::held();
     let args = ["--shutdown-deadline", "700ms", "--shutdown-quiet", "100ms"];
     let proxy = Proxy::http_with(origin.address, &args);
     let mut client = proxy.connect();
@@ -109,7 +93,7 @@ fn the_deadline_names_what_is_still_open() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let (origin, _go) = held();
+    let (origin, _go) = Origin::held();
     let proxy = Proxy::http(origin.address);
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -192,7 +176,7 @@ fn an_app_that_has_just_closed_its_port_has_a_quiet_period_to_flush_in() {
 
 #[test]
 fn an_outbound_request_in_flight_is_finished_after_the_app_has_closed_its_port() {
-    let (world, go) = held();
+    let (world, go) = Origin::held();
     let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (proxy, _dir) = pod(app.local_addr().unwrap(), world.address);
     let mut out = Client::connect(proxy.listeners[1]);
@@ -211,7 +195,7 @@ fn an_outbound_request_in_flight_is_finished_after_the_app_has_closed_its_port()
 /// It was told to close, follows, and finds the listener where it was.
 #[test]
 fn the_end_of_a_long_request_is_not_quiet_yet() {
-    let (origin, go) = held();
+    let (origin, go) = Origin::held();
     let proxy = Proxy::http_with(origin.address, &["--shutdown-quiet", "400ms"]);
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 
 use podkit_testkit::eventually;
@@ -31,6 +32,18 @@ impl Origin {
     /// As [`start`](Self::start), on an address of the test's choice.
     pub(crate) fn on(address: SocketAddr, serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
         Self::listen(address, true, serve)
+    }
+
+    /// Answers each request when the test says so.
+    pub(crate) fn held() -> (Self, Sender<()>) {
+        let (go, wait) = mpsc::channel();
+        let wait = Mutex::new(wait);
+        let origin = Self::start(move |mut connection| {
+            while connection.request().is_some() && wait.lock().unwrap().recv().is_ok() {
+                connection.ok("done");
+            }
+        });
+        (origin, go)
     }
 
     /// An origin that does not wait for the first byte. Checks count, too.
