@@ -14,8 +14,10 @@ use podkit_lifecycle::Phase;
 pub(crate) enum Change {
     /// A drain began.
     Started,
-    /// A lease was extended, or another one joined: the drain ran already.
+    /// Its holder held the drain already, or shares the place of one who did: that lease has a new end.
     Renewed,
+    /// Another one holds the drain too.
+    Joined,
     /// A lease was given back, and another one holds the drain.
     Left,
     /// The drain was undone by request.
@@ -30,7 +32,7 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
     /// Never.
-    Nobody,
+    Ignored,
     /// But for probes: the kubelet's come from the node, which may be what clients look like too.
     Prober,
     Client,
@@ -51,7 +53,7 @@ struct Holder {
 impl Holder {
     fn standing(&self, peer: IpAddr) -> Standing {
         if self.lease.ignored.iter().any(|block| block.contains(&peer)) {
-            Standing::Nobody
+            Standing::Ignored
         } else if self.lease.probing.iter().any(|block| block.contains(&peer)) {
             Standing::Prober
         } else {
@@ -96,7 +98,7 @@ impl Drain {
     /// Starts or renews the lease of its holder: from now on it has this length.
     pub(crate) fn lease(&mut self, now: Instant, mut lease: Lease) -> Change {
         self.tick(now);
-        let change = if self.holders.is_empty() { Change::Started } else { Change::Renewed };
+        let is_first = self.holders.is_empty();
         self.unready_since.get_or_insert(now);
         let mut ends = now + lease.length;
         let is_crowd = match self.place_of(&lease.holder) {
@@ -108,6 +110,11 @@ impl Drain {
             // Nobody's lease is cut short by that, and nobody's traffic is left out.
             ends = self.place_of("").map_or(ends, |place| place.ends.max(ends));
         }
+        let change = match self.place_of(&lease.holder) {
+            Some(_) => Change::Renewed,
+            None if is_first => Change::Started,
+            None => Change::Joined,
+        };
         self.holders.retain(|holder| holder.lease.holder != lease.holder);
         self.holders.push(Holder { lease, ends, is_crowd });
         change
@@ -276,7 +283,7 @@ mod tests {
     fn a_drain_lasts_while_anybody_holds_it() {
         let (mut drain, t) = ready();
         assert_eq!(drain.lease(t, of("a", 60 * SECOND)), Change::Started);
-        assert_eq!(drain.lease(t, of("b", 10 * SECOND)), Change::Renewed);
+        assert_eq!(drain.lease(t, of("b", 10 * SECOND)), Change::Joined);
         assert_eq!((drain.leases(), drain.lease_left(t)), (2, Some(60 * SECOND)));
         assert_eq!(drain.undo(Some("c")), Change::Nothing);
         assert_eq!(drain.undo(Some("a")), Change::Left);
@@ -320,8 +327,8 @@ mod tests {
         };
         assert_eq!(drain.standing(node), Standing::Client);
         drain.lease(t, lease("a", &["10.0.0.5/32"], &[]));
-        assert_eq!((drain.standing(node), drain.standing(client)), (Standing::Nobody, Standing::Client));
-        assert_eq!(drain.standing("::ffff:10.0.0.5".parse().unwrap()), Standing::Nobody);
+        assert_eq!((drain.standing(node), drain.standing(client)), (Standing::Ignored, Standing::Client));
+        assert_eq!(drain.standing("::ffff:10.0.0.5".parse().unwrap()), Standing::Ignored);
         drain.lease(t, lease("b", &[], &["10.0.0.0/16"]));
         assert_eq!((drain.standing(node), drain.leaves_out()), (Standing::Prober, true));
         drain.lease(t, of("c", SECOND));

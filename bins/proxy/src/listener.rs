@@ -96,7 +96,7 @@ impl Service {
         match self.standing(|| socket.peer().map(|peer| peer.ip())) {
             Standing::Client => self.listener.numbers.came(&self.worker.state),
             // A probe of which more is known later.
-            Standing::Prober | Standing::Nobody => seat.set_traffic(false),
+            Standing::Prober | Standing::Ignored => seat.set_traffic(false),
         }
         Worker::run(arrival::serve(socket, self, seat));
     }

@@ -1,6 +1,7 @@
 //! What the worker and the admin thread share: the phase, the lease, and each listener's numbers.
 //!
-//! The hot path only touches atomics here; the lock is for the lease, and held for a few instructions.
+//! The hot path only touches atomics here, but for a drain that leaves peers out: then each connection and each request
+//! takes the drain's lock and compares its peer with the blocks of all holders, whose number is bounded.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

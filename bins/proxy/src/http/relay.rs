@@ -101,7 +101,7 @@ impl Connection {
     fn is_traffic(&self, request: &Request) -> bool {
         match self.service.standing(|| self.peer.address.map(|address| address.ip())) {
             Standing::Client => true,
-            Standing::Nobody => false,
+            Standing::Ignored => false,
             Standing::Prober => {
                 if !request.probe && !self.seat.is_traffic() {
                     self.service.is_traffic_after_all(&self.seat);
