@@ -32,7 +32,7 @@ fn build() {
     };
     let above = place.parent().expect("the profile's directory is in another one");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--bins", "--profile", profile]);
+    cargo.args(["build", "--locked", "--quiet", "--bins", "--profile", profile]);
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")]);
     // Cargo has built the one under test, and other tests run it right now.
     let own = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
