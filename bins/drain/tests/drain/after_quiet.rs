@@ -14,23 +14,23 @@ struct Sleeper(Child);
 impl Sleeper {
     fn start(dir: &Path, name: &str) -> Self {
         let path = dir.join(name);
-        symlink("/bin/sleep", &path).expect("the test may do this");
-        Self(Command::new(path).arg("600").spawn().expect("the test may do this"))
+        symlink("/bin/sleep", &path).expect("the directory is writable");
+        Self(Command::new(path).arg("600").spawn().expect("there is a sleep"))
     }
 
     /// A shell that does not end on SIGTERM.
     fn stubborn(dir: &Path, name: &str) -> Self {
         let path = dir.join(name);
-        symlink("/bin/sh", &path).expect("the test may do this");
+        symlink("/bin/sh", &path).expect("the directory is writable");
         let mut child = Command::new(path)
             .args(["-c", "trap '' TERM HUP; echo ready; while :; do sleep 0.05; done"])
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the test may do this");
+            .expect("there is a shell");
         // The trap is set once the first byte has come.
         let mut byte = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().expect("the test may do this"), &mut byte)
-            .expect("the test may do this");
+        std::io::Read::read_exact(child.stdout.as_mut().expect("stdout is piped"), &mut byte)
+            .expect("the shell says that it is ready");
         Self(child)
     }
 
@@ -48,15 +48,15 @@ impl Drop for Sleeper {
 
 fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("the test may do this");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the test may do this");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("the directory is writable");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the directory is writable");
     path
 }
 
 /// With this config, and nobody to wait for.
 fn with_config(dir: &Path, yaml: &str, ship: &Neighbour) -> Run {
     let path = dir.join("drain.yaml");
-    fs::write(&path, yaml).expect("the test may do this");
+    fs::write(&path, yaml).expect("the directory is writable");
     quick(&["--ship", &ship.url(), "--config"]).arg(path)
 }
 

@@ -65,13 +65,13 @@ fn inside(namespaces: &[&str], name: &str) {
 
 /// The binary where any user may run it.
 fn public_copy(dir: &Path) -> PathBuf {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("the test may do this");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
     let path = dir.join("podkit-drain");
     let copied = Command::new("cp")
         .arg(env!("CARGO_BIN_EXE_podkit-drain"))
         .arg(&path)
         .status()
-        .expect("the test may do this");
+        .expect("there is a cp");
     assert!(copied.success());
     path
 }

@@ -12,12 +12,14 @@ use nix::sys::socket::{
 
 /// `lo` is down in a new network namespace: `RTM_NEWLINK` of rtnetlink(7) for the first interface, with `IFF_UP`.
 pub(crate) fn raise_loopback() {
-    let up = u32::try_from(libc::IFF_UP).expect("the test may do this").to_ne_bytes();
+    let up = u32::try_from(libc::IFF_UP).expect("a flag is positive").to_ne_bytes();
     let mut message = Vec::new();
     message.extend(32_u32.to_ne_bytes());
     message.extend(libc::RTM_NEWLINK.to_ne_bytes());
     message.extend(
-        u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK).expect("the test may do this").to_ne_bytes(),
+        u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK)
+            .expect("flags of a header have 16 bits")
+            .to_ne_bytes(),
     );
     message.extend([0; 8]);
     message.extend([0; 4]);
@@ -25,14 +27,15 @@ pub(crate) fn raise_loopback() {
     message.extend(up);
     message.extend(up);
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkRoute)
-        .expect("the test may do this");
+        .expect("rtnetlink is open to anyone");
     sendto(socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())
-        .expect("the test may do this");
+        .expect("the kernel takes messages");
     let mut answer = [0; 256];
-    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("the test may do this");
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())
+        .expect("the kernel acknowledges what asks for it");
     let error = answer[..length]
         .get(16..20)
-        .map(|bytes| i32::from_ne_bytes(bytes.try_into().expect("the test may do this")));
+        .map(|bytes| i32::from_ne_bytes(bytes.try_into().expect("these are four bytes")));
     assert_eq!(error, Some(0), "loopback cannot be raised");
 }
 
@@ -46,38 +49,37 @@ pub(crate) fn become_without_netlink(words: &[&str], variable: &str) -> io::Erro
 /// `socket(AF_NETLINK, ...)` fails with `EACCES` from now on (seccomp(2)).
 fn refuse_netlink() {
     let statement = |code: u32, k: u32| libc::sock_filter {
-        code: u16::try_from(code).expect("the numbers of the kernel fit"),
+        code: u16::try_from(code).expect("an operation has 16 bits"),
         jt: 0,
         jf: 0,
         k,
     };
     let skip_unless = |k: u32, jf: u8| libc::sock_filter {
-        code: u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K)
-            .expect("the numbers of the kernel fit"),
+        code: u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).expect("an operation has 16 bits"),
         jt: 0,
         jf,
         k,
     };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let number = |number: libc::c_long| u32::try_from(number).expect("the numbers of the kernel fit");
+    let number = |number: libc::c_long| u32::try_from(number).expect("the number of a system call is small");
     // The low half of the first argument, on either byte order of the machine.
     let argument = if cfg!(target_endian = "big") { 20 } else { 16 };
     let mut filter = [
         statement(load, 0),
         skip_unless(number(libc::SYS_socket), 3),
         statement(load, argument),
-        skip_unless(u32::try_from(libc::AF_NETLINK).expect("the numbers of the kernel fit"), 1),
+        skip_unless(u32::try_from(libc::AF_NETLINK).expect("a family is positive"), 1),
         statement(
             libc::BPF_RET,
-            libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EACCES).expect("the numbers of the kernel fit"),
+            libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EACCES).expect("an error number is positive"),
         ),
         statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {
-        len: u16::try_from(filter.len()).expect("the numbers of the kernel fit"),
+        len: u16::try_from(filter.len()).expect("the filter is short"),
         filter: filter.as_mut_ptr(),
     };
-    nix::sys::prctl::set_no_new_privs().expect("the numbers of the kernel fit");
+    nix::sys::prctl::set_no_new_privs().expect("anyone may give up privileges");
     let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
     #[expect(unsafe_code, reason = "there is no safe call for it in nix")]
     // SAFETY: the program and its instructions live until the call returns, and the kernel copies them.
