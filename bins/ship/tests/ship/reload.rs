@@ -172,6 +172,8 @@ fn what_needs_a_restart_or_cannot_be_opened_is_refused() {
     let no_ca = format!("{}\n", config(""))
         .replace("/logs\"}", &format!("/logs\", tls: {{ca: {}}}}}", volume.file("ca.crt").display()));
     refused(&volume, &ship, admin, &no_ca, "ca.crt");
+    let large = format!("{}\n# {}", config(""), "x".repeat(16 << 20));
+    refused(&volume, &ship, admin, &large, "it is larger than 16MiB");
     assert!(!volume.file("elsewhere").exists());
     volume.append("app.log", &lines(0..3));
     assert_eq!(receiver.wait_for(3), messages(0..3));
