@@ -91,16 +91,9 @@ pub(super) fn count_or_none(text: &str) -> Result<u32, Invalid> {
     whole(text).ok_or_else(|| Invalid::new(format!("{text:?} is not a whole number")))
 }
 
-/// `10.0.0.0/8`, `fd00::/8`, or one address.
+/// `10.0.0.0/8`, `fd00::/8`, or one address; no address within a network.
 pub(super) fn network(text: &str) -> Result<IpNet, Invalid> {
-    let bad = || {
-        let what = format!("{text:?} is neither a network nor an address");
-        Invalid::new(what).hint("write `10.0.0.0/8`, `fd00::/8` or `10.0.0.1`")
-    };
-    if !text.contains('/') {
-        return text.parse::<IpAddr>().map(IpNet::from).map_err(|_| bad());
-    }
-    let network: IpNet = text.parse().map_err(|_| bad())?;
+    let network = units::network(text)?;
     if network.trunc() == network {
         Ok(network)
     } else {
@@ -265,6 +258,7 @@ mod tests {
             ("fd00::/8", "fd00::/8"),
             ("::1", "::1/128"),
             ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
         ] {
             assert_eq!(network(text).unwrap().to_string(), shown);
         }

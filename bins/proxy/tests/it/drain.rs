@@ -177,7 +177,7 @@ fn probes_are_left_out_by_word_of_the_lease_alone() {
     let refused = proxy.ask("POST", "/drain?lease=60s&probe_peer=127.0.0.0/99");
     assert_eq!((refused.status, proxy.drain_state()["phase"].as_str()), (400, Some("running")));
     assert!(
-        refused.body.contains("probe_peer: \\\"127.0.0.0/99\\\" is neither an address nor a block"),
+        refused.body.contains("probe_peer: \\\"127.0.0.0/99\\\" is neither a network nor an address"),
         "{}",
         refused.body
     );
