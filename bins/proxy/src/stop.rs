@@ -57,8 +57,12 @@ async fn in_order(control: &mut Control, quiet: Duration, waiting_for: &Cell<&st
     }
     if has(Direction::Outbound) {
         waiting_for.set(APP);
-        for app in apps(&inbound) {
-            ended(&app).await;
+        let apps = apps(&inbound);
+        for app in &apps {
+            ended(app).await;
+        }
+        if !apps.is_empty() {
+            tracing::info!("the app takes no more connections: outbound closes when it is quiet");
         }
         waiting_for.set(OUTBOUND);
         // An app that has closed its port, or that we do not know, may still flush, one connection after the other. One

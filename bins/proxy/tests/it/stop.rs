@@ -168,8 +168,9 @@ fn an_app_that_has_just_closed_its_port_has_a_quiet_period_to_flush_in() {
     std::thread::sleep(Duration::from_millis(2100));
     proxy.process.signal(Signal::SIGTERM);
     drop(app);
-    proxy.process.wait_for_stderr("inbound is quiet");
-    std::thread::sleep(Duration::from_millis(300));
+    proxy.process.wait_for_stderr("the app takes no more connections");
+    // Several looks of the proxy at whether it is quiet, and a small part of the period.
+    std::thread::sleep(Duration::from_millis(100));
     assert_eq!(Client::connect(out).get("/flush").text(), "hello");
     proxy.process.wait().expect_exit(0);
 }
