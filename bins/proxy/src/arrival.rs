@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::config::Protocol;
-use crate::drain::Standing;
 use crate::listener::Service;
 use crate::proxy_protocol::Ends;
 use crate::tls::{ALPN_HTTP2, Certified};
@@ -59,16 +58,13 @@ pub(crate) async fn serve(socket: Socket, service: Rc<Service>, seat: Seat) {
             Ok(None) => {}
             Ok(Some(Ends { source, destination })) => {
                 peer = Peer::new(Some(source), Some(destination));
-                // Whoever speaks for it may be known as a prober itself.
-                if !seat.is_traffic() && service.standing(|| Some(source.ip())) == Standing::Client {
-                    service.is_traffic_after_all(&seat);
-                }
             }
             Err(refused) => {
                 listener.numbers.connections.refused.count(refused.reason());
                 return service.complain(&format!("a connection is refused: {refused}"));
             }
         }
+        service.comes(|| peer.address, &seat);
     }
     // Before a handshake, which costs more than all the rest of a connection.
     if listener.config.protocol == Protocol::Tcp && !tcp::admit(&service, &peer) {

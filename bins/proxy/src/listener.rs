@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,9 +77,16 @@ impl Service {
         if self.is_inbound() { self.worker.state.standing(peer) } else { Standing::Client }
     }
 
+    /// It is known from whom a connection comes. Of a prober's more is known later.
+    pub(crate) fn comes(&self, peer: impl FnOnce() -> Option<SocketAddr>, seat: &Seat) {
+        if self.standing(|| peer().map(|peer| peer.ip())) == Standing::Client {
+            self.is_traffic_after_all(seat);
+        }
+    }
+
     /// A connection turns out to be traffic that was not known for it when it came.
     pub(crate) fn is_traffic_after_all(&self, seat: &Seat) {
-        seat.set_traffic(true);
+        seat.set_traffic();
         self.listener.numbers.came(&self.worker.state);
     }
 
@@ -93,10 +100,9 @@ impl Service {
 
     fn start(self: Rc<Self>, socket: Socket) {
         let seat = self.worker.seat(&self.listener);
-        match self.standing(|| socket.peer().map(|peer| peer.ip())) {
-            Standing::Client => self.listener.numbers.came(&self.worker.state),
-            // A probe of which more is known later.
-            Standing::Prober | Standing::Ignored => seat.set_traffic(false),
+        // Who comes is told by the header, where one comes first.
+        if !self.listener.config.proxy_protocol {
+            self.comes(|| socket.peer(), &seat);
         }
         Worker::run(arrival::serve(socket, self, seat));
     }

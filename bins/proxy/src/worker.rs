@@ -163,7 +163,7 @@ impl Worker {
             wake_at: Cell::new(NEVER),
             waker: RefCell::default(),
             closing: Cell::new(false),
-            is_traffic: Cell::new(true),
+            is_traffic: Cell::new(false),
         });
         self.seats.borrow_mut().insert(id, Rc::clone(&watch));
         Seat { worker: Rc::clone(self), id, watch, connection }
@@ -257,8 +257,8 @@ impl Seat {
         self.of_connection().is_traffic.get()
     }
 
-    pub(crate) fn set_traffic(&self, is_traffic: bool) {
-        self.of_connection().is_traffic.set(is_traffic);
+    pub(crate) fn set_traffic(&self) {
+        self.of_connection().is_traffic.set(true);
     }
 
     fn of_connection(&self) -> &Watch {
