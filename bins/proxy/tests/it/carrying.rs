@@ -6,12 +6,7 @@ use std::time::Duration;
 
 use podkit_testkit::free_port;
 
-use crate::support::{Client, Origin, Proxy, ok};
-
-/// Bytes that repeat nowhere near, so that a lost or doubled piece shows.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
-}
+use crate::support::{Client, Origin, Proxy, ok, pattern};
 
 #[test]
 fn a_request_and_its_answer_pass_with_all_end_to_end_fields() {

@@ -28,22 +28,18 @@ fn tells_of_writers(volume: &Volume) -> bool {
 
 #[test]
 fn a_flush_ends_the_wait_between_two_tries() {
-    let (volume, receiver) = (Volume::new(), Receiver::start());
-    receiver.script([Answer::Status(503, "retry-after: 200\r\n")]);
-    let (run, admin) = volume.ship_with_admin(&receiver.url());
-    let _ship = started(run);
-    volume.write("app.log", &lines(0..3));
-    receiver.wait_for_requests(1);
-    let reply = http("POST", admin, FLUSH).unwrap();
-    assert_eq!(reply.status, 200, "{}", reply.body);
-    assert_eq!(receiver.messages(), messages(0..3));
+    a_flush_delivers_after(Answer::Status(503, "retry-after: 200\r\n"));
 }
 
 #[test]
 fn a_flush_does_not_wait_for_an_answer_that_nobody_will_give() {
-    let (volume, receiver) = (Volume::new(), Receiver::start());
     // So are requests that are on their way when a backend's node goes; what comes later is answered by its successor.
-    receiver.script([Answer::Silent]);
+    a_flush_delivers_after(Answer::Silent);
+}
+
+fn a_flush_delivers_after(first: Answer) {
+    let (volume, receiver) = (Volume::new(), Receiver::start());
+    receiver.script([first]);
     let (run, admin) = volume.ship_with_admin(&receiver.url());
     let _ship = started(run);
     volume.write("app.log", &lines(0..3));

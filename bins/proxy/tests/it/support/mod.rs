@@ -19,3 +19,8 @@ use std::time::Duration;
 
 /// How long a socket of a test waits: a hang becomes a failure, on a busy machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes that repeat nowhere near, so that a lost or doubled piece shows.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
