@@ -117,16 +117,18 @@ impl Table {
         Look { connections, ..Look::default() }
     }
 
-    /// Adds a row, if it is a client's.
+    /// Adds a row, if it is a client's. The kernel gives `/proc/net/tcp` in pieces, and a row in two of them where sockets
+    /// come and go meanwhile: it counts once.
     pub(super) fn take(&self, row: Row, look: &mut Look) {
         if !self.is_ours(&row) || !self.peers.count(row.peer.0) {
             return;
         }
-        look.connections.insert(self.mixed(&row));
+        let is_first = look.connections.insert(self.mixed(&row));
         match row.state {
-            State::Active => look.active += 1,
-            State::Idle => look.idle += 1,
-            State::Over | State::Listening => {}
+            // An active one holds the drain even where its last row of the same ports was that of an ended one.
+            State::Active if is_first || look.active == 0 => look.active += 1,
+            State::Idle if is_first => look.idle += 1,
+            _ => {}
         }
     }
 
@@ -159,6 +161,21 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_comes_twice_counts_once_and_an_active_one_is_never_missed() {
+        let mut table = Table::new(&[80], &Peers::default());
+        let row = |state| Row { local_port: 80, peer: ([10, 0, 0, 1].into(), 5), state, quiet: None };
+        let mut open = |states: &[State]| {
+            let mut look = table.begin();
+            states.iter().for_each(|state| table.take(row(*state), &mut look));
+            let sample = table.end(look);
+            (sample.open, sample.active)
+        };
+        assert_eq!(open(&[State::Active, State::Active]), (1, 1));
+        assert_eq!(open(&[State::Idle, State::Idle]), (1, 0));
+        assert_eq!(open(&[State::Over, State::Active]), (1, 1));
+    }
 
     /// Neighbours in every part, of both families.
     #[test]
