@@ -278,7 +278,7 @@ async fn flush(shared: Rc<Shared>, request: FlushRequest) -> Option<FlushRequest
     let ends: HashMap<u64, u64> = shared.catalog.borrow().line_ends();
     let pending = || shared.catalog.borrow().pending_up_to(&ends);
     let mut progress = shared.control.progress();
-    let hurry = shared.control.hurry();
+    let hurry = shared.control.hurry(request.wait);
     let delivered = async {
         while pending() > 0 {
             // The sender lives in `shared`, which this holds.

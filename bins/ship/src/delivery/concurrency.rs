@@ -34,6 +34,11 @@ impl Concurrency {
         whole
     }
 
+    /// How long an answer usually takes; zero before the first.
+    pub(crate) fn usual_latency(&self) -> Duration {
+        Duration::try_from_secs_f64(self.usual.unwrap_or_default()).unwrap_or(Duration::MAX)
+    }
+
     /// A request was taken. `in_flight` is the number that was on its way with it: a limit that is not used is no
     /// reason for a higher one.
     pub(crate) fn taken(&mut self, latency: Duration, in_flight: usize) {

@@ -1,7 +1,8 @@
 //! What the main loop tells the pipelines, and hears from them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -21,8 +22,8 @@ pub(crate) struct Control {
     resting: watch::Sender<bool>,
     /// What is not delivered by now is not in this process.
     closing: watch::Sender<bool>,
-    /// How many flushes wait: no waiting for a batch to fill.
-    flushing: Cell<usize>,
+    /// What each has in all who waits with a deadline, a flush or the end: no waiting for a batch to fill.
+    budgets: RefCell<Vec<Duration>>,
 }
 
 impl Control {
@@ -35,7 +36,7 @@ impl Control {
             hurry_began: Notify::new(),
             resting: watch::Sender::new(false),
             closing: watch::Sender::new(false),
-            flushing: Cell::new(0),
+            budgets: RefCell::default(),
         }
     }
 
@@ -93,16 +94,22 @@ impl Control {
     }
 
     /// Sends what there is without waiting for more, and what was refused soon again, for as long as the guard lives.
-    pub(crate) fn hurry(self: &Rc<Self>) -> Hurry {
-        self.flushing.set(self.flushing.get() + 1);
+    /// Somebody waits for it, who has `budget` in all.
+    pub(crate) fn hurry(self: &Rc<Self>, budget: Duration) -> Hurry {
+        self.budgets.borrow_mut().push(budget);
         self.hurry_began.notify_waiters();
         self.tell();
-        Hurry(Rc::clone(self))
+        Hurry { control: Rc::clone(self), budget }
+    }
+
+    /// The budget of whoever waits and has the least; `None` where nobody waits.
+    pub(crate) fn least_budget(&self) -> Option<Duration> {
+        self.budgets.borrow().iter().min().copied()
     }
 
     /// Whether there is no time to wait for batches to fill.
     pub(crate) fn is_hurried(&self) -> bool {
-        self.finishing.get() || self.flushing.get() > 0
+        self.finishing.get() || self.least_budget().is_some()
     }
 
     /// Something was acknowledged.
@@ -127,10 +134,15 @@ impl Control {
 }
 
 /// Keeps the pipelines from waiting for batches to fill.
-pub(crate) struct Hurry(Rc<Control>);
+pub(crate) struct Hurry {
+    control: Rc<Control>,
+    budget: Duration,
+}
 
 impl Drop for Hurry {
     fn drop(&mut self) {
-        self.0.flushing.set(self.0.flushing.get() - 1);
+        let mut budgets = self.control.budgets.borrow_mut();
+        let own = budgets.iter().position(|budget| *budget == self.budget);
+        own.map(|own| budgets.swap_remove(own));
     }
 }

@@ -33,7 +33,8 @@ const RETRY_CAP: Duration = Duration::from_secs(15);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 /// A wait that the backend asked for is then no longer than this: it is the last chance, and not taken in a hurry.
 const LAST_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// A request without an answer for so long gets another one beside it then: the first may be on its way to nobody.
+/// A request without an answer for so long gets another one beside it then, if not before: the first may be on its way
+/// to nobody.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// The reason of those among the retries.
 const NO_ANSWER: &str = "no_answer";
@@ -235,12 +236,23 @@ impl Deliverer {
         (verdict, after)
     }
 
+    /// How long a request may be without an answer before another is sent: a part of the time of whoever waits, so that
+    /// there is some left for the other, and longer than answers take that are only slow.
+    fn patience(&self) -> Duration {
+        let slow = self.concurrency.borrow().usual_latency().saturating_mul(2);
+        match self.control.least_budget() {
+            Some(budget) => slow.clamp(budget / 4, budget / 2).min(LAST_PATIENCE),
+            None => LAST_PATIENCE,
+        }
+    }
+
     /// Sends a body. While somebody waits with a deadline of their own, no answer is not waited for alone: a backend that
     /// was away and is back knows nothing of requests from before, and would answer a new one, which is given up after
     /// the same time, as it may have been sent too early. The first may still be answered, by a backend that is only
     /// slow.
     async fn send(&self, body: Bytes) -> Result<Received, Why> {
         let first = self.sink.send(Bytes::clone(&body));
+        let mut asked = Instant::now();
         tokio::pin!(first);
         if !self.sink.may_send_twice() {
             return first.await;
@@ -251,7 +263,8 @@ impl Deliverer {
                 received = &mut first => return received,
                 () = self.control.hurried() => {}
             }
-            if let Ok(received) = tokio::time::timeout(LAST_PATIENCE, &mut first).await {
+            let late = asked + self.patience();
+            if let Ok(received) = tokio::time::timeout_at(late.into(), &mut first).await {
                 return received;
             }
             if !self.control.is_hurried() {
@@ -259,11 +272,12 @@ impl Deliverer {
             }
             self.metrics.batches.inc();
             self.metrics.repeated(NO_ANSWER);
+            asked = Instant::now();
             let second = self.sink.send(Bytes::clone(&body));
             let received = tokio::select! {
                 biased;
                 received = &mut first => return received,
-                received = tokio::time::timeout(LAST_PATIENCE, second) => received,
+                received = tokio::time::timeout(self.patience(), second) => received,
             };
             match received {
                 Ok(Err(why)) if why.reason != LONG_ANSWER => self.metrics.troubled(&why.message),

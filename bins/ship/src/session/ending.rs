@@ -20,6 +20,7 @@ impl Session {
     /// Reads to the end and delivers, within the deadline.
     pub(crate) async fn end(&mut self, requests: &mut mpsc::Receiver<FlushRequest>) -> Result<Exit, Failure> {
         let deadline = Deadline::after(self.config.shutdown.deadline);
+        let _hurry = self.shared.control.hurry(self.config.shutdown.deadline);
         self.until_left_alone(requests).await;
         self.shared.control.finish();
         let delivered =
@@ -44,7 +45,6 @@ impl Session {
             return;
         }
         let (begun, longest) = (Instant::now(), self.config.shutdown.for_following());
-        let _hurry = self.shared.control.hurry();
         loop {
             self.process.heartbeat.beat();
             self.shared.catalog.borrow_mut().scan();

@@ -13,7 +13,7 @@ use podkit_testkit::{http, is_possible, pod};
 use crate::receiver::{Answer, Receiver};
 use crate::setup::{Volume, assert_balanced, ledger, lines, messages, metric, started};
 
-/// Longer than what ship waits without an answer before it asks again, far below its own timeout of a minute.
+/// Four times as long as ship waits at most before it asks again, and far below its own timeout of a minute.
 const FLUSH: &str = "/flush?wait=25s";
 
 /// Whether the kernel tells of writers on the file system of a volume, by its leases (fcntl(2)).
@@ -28,23 +28,29 @@ fn tells_of_writers(volume: &Volume) -> bool {
 
 #[test]
 fn a_flush_ends_the_wait_between_two_tries() {
-    a_flush_delivers_after(Answer::Status(503, "retry-after: 200\r\n"));
+    a_flush_delivers_after(Answer::Status(503, "retry-after: 200\r\n"), FLUSH);
 }
 
 #[test]
 fn a_flush_does_not_wait_for_an_answer_that_nobody_will_give() {
     // So are requests that are on their way when a backend's node goes; what comes later is answered by its successor.
-    a_flush_delivers_after(Answer::Silent);
+    a_flush_delivers_after(Answer::Silent, FLUSH);
 }
 
-fn a_flush_delivers_after(first: Answer) {
+#[test]
+fn a_flush_with_little_time_asks_again_the_sooner() {
+    // Less than the three seconds of one that has time.
+    a_flush_delivers_after(Answer::Silent, "/flush?wait=2500ms");
+}
+
+fn a_flush_delivers_after(first: Answer, flush: &str) {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     receiver.script([first]);
     let (run, admin) = volume.ship_with_admin(&receiver.url());
     let _ship = started(run);
     volume.write("app.log", &lines(0..3));
     receiver.wait_for_requests(1);
-    let reply = http("POST", admin, FLUSH).unwrap();
+    let reply = http("POST", admin, flush).unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
     assert_eq!(receiver.messages(), messages(0..3));
 }
@@ -70,17 +76,20 @@ fn a_second_request_that_fails_does_not_end_the_first() {
 #[test]
 fn after_a_flush_an_answer_is_waited_for_as_before() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    receiver.script([Answer::Silent]);
+    receiver.otherwise(Answer::Silent);
     let (run, admin) = volume.ship_with_admin(&receiver.url());
     let _ship = started(run);
     volume.write("app.log", &lines(0..3));
     receiver.wait_for_requests(1);
-    assert_eq!(http("POST", admin, "/flush?wait=100ms").unwrap().status, 504);
-    // A second beyond the moment in which a second request would go out.
-    sleep(Duration::from_secs(4));
-    assert_eq!(receiver.requests(), 1);
+    assert_eq!(http("POST", admin, "/flush?wait=400ms").unwrap().status, 504);
+    let asked = receiver.requests();
+    assert!((2..=4).contains(&asked), "{asked} requests, one for each quarter of the flush");
+    // Ten times as long as until one more would have gone out, while the flush was waiting.
+    sleep(Duration::from_secs(1));
+    assert_eq!(receiver.requests(), asked);
+    receiver.otherwise(Answer::Status(200, ""));
     assert_eq!(http("POST", admin, FLUSH).unwrap().status, 200);
-    assert_eq!((receiver.requests(), receiver.messages()), (2, messages(0..3)));
+    assert_eq!((receiver.requests(), receiver.messages()), (asked + 1, messages(0..3)));
 }
 
 #[test]
