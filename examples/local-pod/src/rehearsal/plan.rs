@@ -94,7 +94,7 @@ impl Plan {
         let for_good = may_stay_away && number % ONE_IN_FOR_GOOD == ONE_IN_FOR_GOOD / 2;
         let mut between = |least: u64, most: u64| Duration::from_millis(draw.u64(least..=most));
         let (load, linger) = (between(200, 700), between(0, 700));
-        let is_short = for_good || way == Way::Restart;
+        let is_short = is_short(way, for_good);
         let late = between(0, if is_short { 300 } else { 1500 });
         let longest = between(300, if is_short { 600 } else { 1800 });
         let (lead, back) = (between(0, 300), between(300, 3500));
@@ -133,12 +133,17 @@ impl Plan {
     }
 }
 
-/// A budget in which everything has its share: the hooks `grace - reserve`, then the app, the proxy and ship. A budget
-/// that is to be used up, since the backend never comes back, is short.
+/// A budget that is used up, since the backend never comes back, or gone through twice is a short one.
+fn is_short(way: Way, for_good: bool) -> bool {
+    for_good || way == Way::Restart
+}
+
+/// A budget in which everything has its share: the hooks `grace - reserve`, then the app, the proxy and ship.
 fn settings(way: Way, for_good: bool, linger: Duration) -> Settings {
     let ms = Duration::from_millis;
+    let is_short = is_short(way, for_good);
     let (grace, reserve) = match (way, for_good) {
-        (Way::Restart, _) => (6, ms(2000)),
+        (Way::Restart, _) => (7, ms(3000)),
         (_, true) => (10, ms(6000)),
         _ => (30, ms(10_000)),
     };
@@ -148,8 +153,8 @@ fn settings(way: Way, for_good: bool, linger: Duration) -> Settings {
         reserve,
         quiet: mine.then_some(QUIET),
         min_delay: mine.then_some(ms(500)),
-        proxy_deadline: Some(ms(if for_good { 1500 } else { 4000 })),
-        ship_deadline: Some(match (way, for_good) {
+        proxy_deadline: Some(ms(if is_short { 1500 } else { 4000 })),
+        ship_deadline: Some(match (way, is_short) {
             (_, false) => ms(4000),
             // Its SIGTERM comes with the app's, not after the proxy's end.
             (Way::Plain, true) => ms(3500),
