@@ -17,7 +17,7 @@ struct Row {
     pending: u64,
     stranded: usize,
     kills: usize,
-    crossed: u64,
+    crossed: usize,
     took: Vec<Duration>,
 }
 
@@ -34,7 +34,7 @@ impl Table {
         row.failed += outcome.seen.failed.len();
         row.written += outcome.written.numbers.len();
         row.kills += verdict::kills(outcome);
-        row.crossed += outcome.seen.crossed.len() as u64;
+        row.crossed += outcome.seen.crossed.len();
         if outcome.plan.can_deliver() {
             row.lost += outcome.delivery.lost_lines();
             row.took.push(outcome.took());
@@ -47,6 +47,11 @@ impl Table {
 
     pub(crate) fn pods(&self) -> usize {
         self.rows.values().map(|row| row.pods).sum()
+    }
+
+    /// Requests on idle connections that had no answer at all.
+    pub(crate) fn crossed(&self) -> usize {
+        self.rows.values().map(|row| row.crossed).sum()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -82,7 +87,7 @@ impl Table {
                  left, {pending} bytes; their time, a whole budget, is not among those above"
             ));
         }
-        let crossed: u64 = self.rows.values().map(|row| row.crossed).sum();
+        let crossed = self.crossed();
         if crossed > 0 {
             put(format!(
                 "\n  {crossed} requests on long silent connections crossed the connection's end, had no answer, and are no\n  \

@@ -17,26 +17,58 @@ use crate::{
 /// The exit code of a deadline that passed with work left.
 const LEFT: End = End::Code(75);
 
+/// Over the end of a hook's budget, for the start of its process and for ours, which are many at once here.
+const LATE_HOOK: Duration = Duration::from_secs(1);
+
 /// Everything that must not be, one line each.
-pub(crate) fn faults(outcome: &Outcome) -> Vec<String> {
-    if !outcome.plan.way.is_held_to_it() {
-        return Vec::new();
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Of requests.
+    pub(crate) requests: Vec<String>,
+    /// Of logs, and of the way in which hooks and containers ended.
+    pub(crate) others: Vec<String>,
+}
+
+impl Faults {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.others.is_empty()
     }
-    let mut faults: Vec<String> =
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &String> {
+        self.requests.iter().chain(&self.others)
+    }
+}
+
+pub(crate) fn faults(outcome: &Outcome) -> Faults {
+    if !outcome.plan.way.is_held_to_it() {
+        return Faults::default();
+    }
+    let mut requests: Vec<String> =
         outcome.seen.failed.iter().map(|(at, why)| format!("{} {why}", after(outcome.start, *at))).collect();
     // After a liveness restart an earlier drain may have closed them.
     if outcome.plan.way != Way::Restart {
         let early = outcome.seen.crossed.iter().filter(|at| **at < outcome.start);
-        faults.extend(early.map(|at| format!("{} an idle connection was closed", after(outcome.start, *at))));
+        requests
+            .extend(early.map(|at| format!("{} an idle connection was closed", after(outcome.start, *at))));
     }
-    faults.extend(outcome.marks.iter().filter(|(_, what)| what == TOO_EARLY).map(|(_, what)| what.clone()));
-    faults.extend(outcome.events.iter().filter_map(|event| ending(&outcome.plan, event)));
-    faults.extend(logs(outcome));
+    let mut others: Vec<String> =
+        outcome.marks.iter().filter(|(_, what)| what == TOO_EARLY).map(|(_, what)| what.clone()).collect();
+    others.extend(outcome.events.iter().filter_map(|event| ending(&outcome.plan, event)));
+    others.extend(outcome.events.iter().filter_map(|event| late_hook(outcome, event)));
+    others.extend(logs(outcome));
     let grace = Duration::from_secs(outcome.plan.settings.grace);
     if outcome.took() > grace {
-        faults.push(format!("it took {:?} of a grace period of {grace:?}", outcome.took()));
+        others.push(format!("it took {:?} of a grace period of {grace:?}", outcome.took()));
     }
-    faults
+    Faults { requests, others }
+}
+
+fn late_hook(outcome: &Outcome, event: &Event) -> Option<String> {
+    let settings = &outcome.plan.settings;
+    let budget = Duration::from_secs(settings.grace).saturating_sub(settings.reserve);
+    let took = event.at.saturating_duration_since(outcome.start);
+    let is_late = matches!(event.step, Step::HookEnded(_)) && took > budget + LATE_HOOK;
+    is_late.then(|| format!("the hook of {} took {took:?} of a budget of {budget:?}", event.container))
 }
 
 /// SIGKILLs, and hooks that were given up.
