@@ -5,10 +5,11 @@
 
 use super::time::{Time, Zone};
 
+mod cursor;
 mod layouts;
 
+pub(super) use cursor::{offset, priority};
 use layouts::{Context, begins_dated, find};
-pub(super) use layouts::{offset, priority};
 
 /// Finds times, read in a source's time zone where they tell none.
 #[derive(Debug, Clone)]
