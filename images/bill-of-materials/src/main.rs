@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   cargo tree ──► list ──► `.dep-v0` in the binary ──┐
+//!   the binary's own bytes ──► parts ─────────────────┤
 //!   Cargo.lock, cargo metadata ──► facts ─────────────┴─► spdx ──► podkit-NAME.spdx.json
 //! ```
 //!
@@ -12,6 +13,7 @@
 mod error;
 mod facts;
 mod list;
+mod parts;
 mod spdx;
 
 use std::{

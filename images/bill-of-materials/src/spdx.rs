@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::Path,
-    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::Error,
     facts::{self, Fact, Facts, Origin},
+    parts::{self, Part},
 };
 
 const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
@@ -40,7 +40,7 @@ pub(crate) fn of_image(binary: &Path, rootfs: &Path) -> Result<Vec<u8>, Error> {
         info: &info,
         files: &files,
         facts: &facts::gather()?,
-        parts: parts(binary, &bytes)?,
+        parts: parts::of_binary(binary, &bytes)?,
         created: created()?,
         revision: env::var("REVISION").ok().filter(|revision| can_be_fetched(revision)),
     };
@@ -66,52 +66,6 @@ fn collect(dir: &Path, name: &str, files: &mut BTreeMap<String, Vec<u8>>) -> Res
         }
     }
     Ok(())
-}
-
-/// What is in the binary without being a crate.
-struct Part {
-    name: &'static str,
-    version: Option<String>,
-    licence: &'static str,
-    from: String,
-}
-
-/// Rust's own library and the C library; a static binary has both in it.
-fn parts(binary: &Path, bytes: &[u8]) -> Result<Vec<Part>, Error> {
-    let rust =
-        word_after(bytes, "rustc version ").ok_or_else(|| Error::NoCompiler { path: binary.to_owned() })?;
-    let std = Part {
-        name: "rust-std",
-        licence: "MIT OR Apache-2.0",
-        from: format!("https://static.rust-lang.org/dist/rustc-{rust}-src.tar.xz"),
-        version: Some(rust),
-    };
-    // glibc looks for its tunables at the start. Which one it is, only the machine that it is from can tell: this one.
-    let libc = if word_after(bytes, "GLIBC_TUNABLES").is_some() {
-        let told = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
-        let version = told.ok().and_then(|output| word_after(&output.stdout, "glibc "));
-        Part {
-            name: "glibc",
-            version,
-            licence: "LGPL-2.1-or-later",
-            from: "https://ftp.gnu.org/gnu/glibc/".to_owned(),
-        }
-    } else {
-        Part {
-            name: "musl",
-            version: None,
-            licence: "MIT",
-            from: "https://musl.libc.org/releases/".to_owned(),
-        }
-    };
-    Ok(vec![std, libc])
-}
-
-/// The text between this one, where it is first found, and the next space, line end or NUL.
-fn word_after(bytes: &[u8], text: &str) -> Option<String> {
-    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())? + text.len();
-    let word = bytes[at..].split(|byte| b" \n\0".contains(byte)).next()?;
-    Some(String::from_utf8_lossy(word).into_owned())
 }
 
 /// No repository has what was never committed, nor what a tree without git calls its revision.
@@ -420,12 +374,5 @@ mod tests {
     #[test]
     fn only_what_is_committed_can_be_fetched() {
         assert_eq!(["abc", "abc-dirty", "unknown"].map(can_be_fetched), [true, false, false]);
-    }
-
-    #[test]
-    fn words_are_found_in_a_binary() {
-        assert_eq!(word_after(b"\0rustc version 1.95.0 (x)\0", "rustc version ").as_deref(), Some("1.95.0"));
-        assert_eq!(word_after(b"glibc 2.36\n", "glibc ").as_deref(), Some("2.36"));
-        assert_eq!(word_after(b"short", "rustc version "), None);
     }
 }
