@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::body::{BadBody, Piece};
+use super::body::Piece;
+use super::broken::{Broken, bad_body, refused, upstream_broke};
 use super::carry::{Failed, Moved, carry};
 use super::pace::Pace;
 use super::refusal::Refusal;
@@ -88,25 +89,6 @@ pub(super) struct Done {
     pub(super) keep_alive: Option<Duration>,
     /// The upstream switched protocols; this is what it has sent in the new one.
     pub(super) upgraded: Option<Lent>,
-}
-
-/// Why an exchange broke.
-#[derive(Debug)]
-pub(super) enum Broken {
-    /// The upstream closed or reset the connection.
-    Upstream,
-    /// The upstream did nothing with the request, and says so.
-    Unseen,
-    /// The upstream gave up this request alone: its connection lives.
-    Reset,
-    /// The upstream took or gave nothing in time.
-    Timeout,
-    /// The upstream's answer cannot be understood.
-    Answer(BadResponse),
-    /// The client is gone.
-    Client,
-    /// The client's body breaks a rule.
-    Refused(Refusal),
 }
 
 /// What came to its end first.
@@ -367,40 +349,4 @@ impl Exchange<'_> {
 
 fn add(count: &Cell<u64>, more: u64) {
     count.set(count.get() + more);
-}
-
-fn upstream_broke(stall: Stall) -> Broken {
-    match stall {
-        Stall::Timeout => Broken::Timeout,
-        Stall::Broken(error) => match inner(&error) {
-            Some(inner) if is_unseen(inner) => Broken::Unseen,
-            Some(inner) if inner.is_reset() => Broken::Reset,
-            _ => Broken::Upstream,
-        },
-    }
-}
-
-fn inner(error: &std::io::Error) -> Option<&h2::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-/// Whether an HTTP/2 upstream has done nothing with a stream: it was refused, or came behind the last one that a
-/// connection on its way out still serves (RFC 9113 8.7).
-fn is_unseen(error: &h2::Error) -> bool {
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => error.is_remote(),
-        Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
-        _ => false,
-    }
-}
-
-fn refused(bad: BadBody) -> Broken {
-    Broken::Refused(match bad {
-        BadBody::Framing => Refusal::Chunk,
-        BadBody::TooLarge => Refusal::BodyTooLarge,
-    })
-}
-
-fn bad_body() -> Broken {
-    Broken::Answer(BadResponse("its chunked body is malformed"))
 }

@@ -11,6 +11,7 @@
 mod admit;
 mod answer;
 pub(crate) mod body;
+mod broken;
 mod busy;
 mod carry;
 mod exchange;

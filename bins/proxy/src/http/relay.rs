@@ -4,8 +4,9 @@
 use super::Connection;
 use super::admit::Turned;
 use super::answer::{Answer, Form};
+use super::broken::Broken;
 use super::busy::Busy;
-use super::exchange::{Broken, Exchange, Progress};
+use super::exchange::{Exchange, Progress};
 use super::forwarded::Client;
 use super::refusal::Refusal;
 use super::request::{self, Request, Rules};

@@ -3,7 +3,7 @@
 //! The rule: never what the upstream may have acted on, unless it is idempotent and none of its body is gone
 //! (RFC 9110 9.2.2), and never once a byte of an answer has come.
 
-use super::exchange::Broken;
+use super::broken::Broken;
 
 /// How far a try came.
 #[derive(Debug, Clone, Copy)]
