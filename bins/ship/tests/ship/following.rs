@@ -2,8 +2,34 @@
 
 use std::io::Write as _;
 
+use podkit_testkit::Process;
+
 use crate::receiver::Receiver;
-use crate::setup::{Volume, lines, messages, started};
+use crate::setup::{Volume, by_number, lines, messages, started};
+
+/// A shipper that follows `app.log`, whose first lines are delivered.
+fn following(volume: &Volume, receiver: &Receiver, count: usize) -> Process {
+    volume.write("app.log", &lines(0..count));
+    let ship = started(volume.ship(&receiver.url()));
+    receiver.wait_for(count);
+    ship
+}
+
+/// Waits for this many lines and ends the shipper: the lines are the first of all, in order, and no others.
+#[track_caller]
+fn assert_all_in_order(ship: Process, receiver: &Receiver, count: usize) {
+    receiver.wait_for(count);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(receiver.messages(), messages(0..count));
+}
+
+/// The same of several files that are read side by side: only within one is there an order.
+#[track_caller]
+fn assert_all_in_any_order(ship: Process, receiver: &Receiver, count: usize) {
+    let got = receiver.wait_for(count);
+    let _ = ship.terminate().expect_exit(0);
+    assert_eq!(by_number(got), messages(0..count));
+}
 
 #[test]
 fn lines_that_are_there_and_lines_that_come_are_delivered() {
@@ -76,15 +102,10 @@ fn a_partial_line_is_delivered_at_the_end() {
 #[test]
 fn a_restart_goes_on_where_it_was() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    volume.write("app.log", &lines(0..3));
-    let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(3);
-    let _ = ship.terminate().expect_exit(0);
+    let _ = following(&volume, &receiver, 3).terminate().expect_exit(0);
     volume.append("app.log", &lines(3..5));
     let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(5);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..5));
+    assert_all_in_order(ship, &receiver, 5);
 }
 
 #[test]
@@ -98,9 +119,7 @@ fn a_rename_loses_nothing_and_repeats_nothing() {
     old.write_all(lines(3..5).as_bytes()).unwrap();
     receiver.wait_for(5);
     volume.append("app.log", &lines(5..7));
-    receiver.wait_for(7);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..7));
+    assert_all_in_order(ship, &receiver, 7);
 }
 
 #[test]
@@ -115,9 +134,7 @@ fn a_rename_where_the_new_name_matches_too_repeats_nothing() {
     volume.rename("app.log.1", "app.log.2");
     volume.rename("app.log", "app.log.1");
     volume.append("app.log", &lines(5..6));
-    receiver.wait_for(6);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..6));
+    assert_all_in_order(ship, &receiver, 6);
 }
 
 #[test]
@@ -132,19 +149,13 @@ fn rename_during_backpressure_loses_nothing() {
         volume.append("app.log", &lines(generation * 3..generation * 3 + 3));
     }
     receiver.open_gate();
-    let mut got = receiver.wait_for(12);
-    let _ = ship.terminate().expect_exit(0);
-    got.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
-    assert_eq!(got, messages(0..12));
+    assert_all_in_any_order(ship, &receiver, 12);
 }
 
 #[test]
 fn rotations_while_nobody_looks_lose_nothing() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    volume.write("app.log", &lines(0..3));
-    let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(3);
-    let _ = ship.terminate().expect_exit(0);
+    let _ = following(&volume, &receiver, 3).terminate().expect_exit(0);
     // Two rotations: the second file was never seen under its own name.
     volume.append("app.log", &lines(3..4));
     volume.rename("app.log", "app.log.1");
@@ -153,25 +164,18 @@ fn rotations_while_nobody_looks_lose_nothing() {
     volume.rename("app.log", "app.log.1");
     volume.append("app.log", &lines(6..8));
     let ship = started(volume.ship(&receiver.url()));
-    let mut got = receiver.wait_for(8);
-    let _ = ship.terminate().expect_exit(0);
-    got.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
-    assert_eq!(got, messages(0..8));
+    assert_all_in_any_order(ship, &receiver, 8);
 }
 
 #[test]
 fn rotated_files_from_before_the_first_start_are_not_ours() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     volume.write("app.log.1", "old\n");
-    volume.write("app.log", &lines(0..1));
-    let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(1);
+    let ship = following(&volume, &receiver, 1);
     volume.rename("app.log.1", "app.log.2");
     volume.rename("app.log", "app.log.1");
     volume.append("app.log", &lines(1..2));
-    receiver.wait_for(2);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..2));
+    assert_all_in_order(ship, &receiver, 2);
 }
 
 /// What logrotate's `copytruncate` does.
@@ -199,9 +203,7 @@ fn copytruncate_loses_nothing_and_repeats_nothing() {
 #[test]
 fn what_was_not_read_before_copytruncate_is_read_from_the_copy() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    volume.write("app.log", &lines(0..3));
-    let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(3);
+    let ship = following(&volume, &receiver, 3);
     receiver.close_gate();
     volume.append("app.log", &lines(3..4));
     receiver.wait_for_requests(2);
@@ -211,27 +213,18 @@ fn what_was_not_read_before_copytruncate_is_read_from_the_copy() {
     volume.append("app.log", &lines(5..6));
     ship.wait_for_stderr("was cut after a copy");
     receiver.open_gate();
-    let mut got = receiver.wait_for(6);
-    let _ = ship.terminate().expect_exit(0);
-    got.sort();
-    assert_eq!(got, messages(0..6));
+    assert_all_in_any_order(ship, &receiver, 6);
 }
 
 #[test]
 fn copytruncate_while_nobody_looks_loses_nothing() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    volume.write("app.log", &lines(0..3));
-    let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(3);
-    let _ = ship.terminate().expect_exit(0);
+    let _ = following(&volume, &receiver, 3).terminate().expect_exit(0);
     volume.append("app.log", &lines(3..4));
     copytruncate(&volume);
     volume.append("app.log", &lines(4..5));
     let ship = started(volume.ship(&receiver.url()));
-    let mut got = receiver.wait_for(5);
-    let _ = ship.terminate().expect_exit(0);
-    got.sort();
-    assert_eq!(got, messages(0..5));
+    assert_all_in_any_order(ship, &receiver, 5);
 }
 
 #[test]
@@ -246,9 +239,7 @@ fn lines_between_the_copy_and_the_cut_repeat_nothing() {
     receiver.wait_for(4);
     app.set_len(0).unwrap();
     app.write_all(lines(4..5).as_bytes()).unwrap();
-    receiver.wait_for(5);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..5));
+    assert_all_in_order(ship, &receiver, 5);
 }
 
 #[test]
@@ -259,10 +250,7 @@ fn a_file_that_was_rotated_before_anybody_looked_is_read() {
     volume.write("app.log.making", &lines(0..2));
     volume.rename("app.log.making", "app.log.1");
     volume.write("app.log", &lines(2..3));
-    let mut got = receiver.wait_for(3);
-    let _ = ship.terminate().expect_exit(0);
-    got.sort();
-    assert_eq!(got, messages(0..3));
+    assert_all_in_any_order(ship, &receiver, 3);
 }
 
 #[test]
@@ -278,26 +266,19 @@ fn a_directory_that_is_away_for_a_restart_is_not_forgotten() {
     volume.rename("away", "logs");
     volume.append("logs/app.log", &lines(3..4));
     let ship = started(volume.ship_only("logs/*.log", &receiver.url()));
-    receiver.wait_for(4);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..4));
+    assert_all_in_order(ship, &receiver, 4);
 }
 
 #[test]
 fn a_pipe_under_the_name_of_a_log_holds_up_nothing() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    volume.write("app.log", &lines(0..1));
-    let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(1);
-    let _ = ship.terminate().expect_exit(0);
+    let _ = following(&volume, &receiver, 1).terminate().expect_exit(0);
     std::fs::copy(volume.file("app.log"), volume.file("app.log.1")).unwrap();
     std::fs::remove_file(volume.file("app.log")).unwrap();
     nix::unistd::mkfifo(&volume.file("app.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     volume.write("other.log", &lines(1..2));
     let ship = started(volume.ship(&receiver.url()));
-    receiver.wait_for(2);
-    let _ = ship.terminate().expect_exit(0);
-    assert_eq!(receiver.messages(), messages(0..2));
+    assert_all_in_order(ship, &receiver, 2);
 }
 
 #[test]
@@ -312,10 +293,7 @@ fn content_that_is_replaced_with_size_and_time_kept_is_told_by_what_is_read() {
     volume.write("app.log", &lines(3..6));
     volume.open("app.log").set_modified(before).unwrap();
     receiver.open_gate();
-    let mut got = receiver.wait_for(6);
-    let _ = ship.terminate().expect_exit(0);
-    got.sort();
-    assert_eq!(got, messages(0..6));
+    assert_all_in_any_order(ship, &receiver, 6);
 }
 
 #[test]
@@ -363,14 +341,9 @@ fn a_deleted_file_is_read_to_its_end() {
 #[test]
 fn a_line_that_is_too_long_is_split_and_marked() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    let config = volume.file("ship.yaml");
-    let sources = format!("sources: [{{include: {}/*.log, max_line: 4KiB}}]\n", volume.path().display());
-    std::fs::write(&config, format!("{sources}destinations: [{{http: {{url: \"{}\"}}}}]\n", receiver.url()))
-        .unwrap();
     volume.write("app.log", &format!("{}\nshort\n", "x".repeat(10_000)));
-    let state = volume.file("state");
-    let run = podkit_testkit::pod("ship").arg("--config").arg(config).arg("--state-dir").arg(state);
-    let _ = run.args(["--once", "--admin", "off"]).expect_exit(0);
+    let (run, _) = volume.configured_as("max_line: 4KiB", &[&receiver.destination("")], "");
+    let _ = run.arg("--once").expect_exit(0);
     let records = receiver.records();
     let lengths: Vec<usize> = receiver.messages().iter().map(String::len).collect();
     assert_eq!(lengths, [4096, 4096, 1808, 5]);

@@ -5,10 +5,21 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use podkit_testkit::{Signal, eventually, free_port, http, pod};
+use podkit_testkit::{Reply, Signal, eventually, free_port, http, pod};
 
 use crate::receiver::{Answer, Receiver};
-use crate::setup::{Volume, assert_balanced, ledger, lines, messages, started};
+use crate::setup::{Volume, assert_balanced, by_number, ledger, lines, messages, started};
+
+/// A URL that nobody serves.
+fn nowhere() -> String {
+    format!("http://127.0.0.1:{}/logs", free_port())
+}
+
+/// What a flush says: the status, and how much is not acknowledged.
+#[track_caller]
+fn assert_pending(reply: &Reply, status: u16, bytes: usize) {
+    assert_eq!((reply.status, &reply.json()["pending_bytes"]), (status, &bytes.into()), "{}", reply.body);
+}
 
 #[test]
 fn sigterm_reads_to_the_end_and_the_ledger_proves_it() {
@@ -18,9 +29,7 @@ fn sigterm_reads_to_the_end_and_the_ledger_proves_it() {
     volume.write("a.log", &lines(0..1000));
     volume.write("b.log", &lines(1000..2000));
     let finished = ship.terminate().expect_exit(0);
-    let mut got = receiver.messages();
-    got.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
-    assert_eq!(got, messages(0..2000));
+    assert_eq!(by_number(receiver.messages()), messages(0..2000));
     let ledger = ledger(&finished);
     assert_balanced(&ledger);
     let bytes = (lines(0..1000).len() + lines(1000..2000).len()) as u64;
@@ -63,8 +72,7 @@ fn each_line_of_the_log_and_the_ledger_is_one_write() {
 fn a_deadline_with_lines_left_says_how_many_and_exits_75() {
     let volume = Volume::new();
     volume.write("app.log", &lines(0..3));
-    let url = format!("http://127.0.0.1:{}/logs", free_port());
-    let ship = started(volume.ship(&url).args(["--shutdown-deadline", "300ms"]));
+    let ship = started(volume.ship(&nowhere()).args(["--shutdown-deadline", "300ms"]));
     let start = Instant::now();
     let finished = ship.terminate().expect_exit(75);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
@@ -83,8 +91,7 @@ fn a_deadline_with_lines_left_says_how_many_and_exits_75() {
 fn a_second_signal_ends_at_once() {
     let volume = Volume::new();
     volume.write("app.log", &lines(0..3));
-    let url = format!("http://127.0.0.1:{}/logs", free_port());
-    let ship = started(volume.ship(&url));
+    let ship = started(volume.ship(&nowhere()));
     ship.signal(Signal::SIGTERM);
     ship.wait_for_stderr("SIGTERM: stopping");
     let start = Instant::now();
@@ -101,7 +108,7 @@ fn flush_answers_when_all_is_acknowledged() {
     // The last line is not whole yet, and holds up nothing.
     volume.write("app.log", &format!("{}partial", lines(0..50)));
     let reply = http("POST", admin, "/flush?wait=20s").unwrap();
-    assert_eq!((reply.status, &reply.json()["pending_bytes"]), (200, &0.into()), "{}", reply.body);
+    assert_pending(&reply, 200, 0);
     assert_eq!(reply.json()["partial_bytes"], "partial".len());
     assert_eq!(receiver.messages(), messages(0..50));
 }
@@ -128,13 +135,7 @@ fn positions_are_on_disk_soon_after_the_last_acknowledgement() {
         volume.append("app.log", &lines(number..number + 1));
         receiver.wait_for(number + 1);
     }
-    let end = format!("\"offset\":{},", lines(0..5).len());
-    eventually("the position is saved", || {
-        let saved = |name: &str| std::fs::read_to_string(volume.file(name)).unwrap_or_default();
-        (saved("state/checkpoint.json") + &saved("state/checkpoint.json.journal"))
-            .contains(&end)
-            .then_some(())
-    });
+    volume.wait_until_saved(lines(0..5).len() as u64);
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn flush_says_what_is_pending_when_the_backend_is_down() {
     let start = Instant::now();
     let reply = http("POST", admin, "/flush?wait=300ms").unwrap();
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert_eq!((reply.status, &reply.json()["pending_bytes"]), (504, &21.into()), "{}", reply.body);
+    assert_pending(&reply, 504, 21);
 }
 
 #[test]
@@ -168,12 +169,7 @@ fn a_flush_that_waits_is_answered_before_the_exit() {
             receiver.open_gate();
         }
         let reply = flush.join().unwrap().expect("an answer before the exit");
-        assert_eq!(
-            (reply.status, &reply.json()["pending_bytes"]),
-            (status, &pending.into()),
-            "{}",
-            reply.body
-        );
+        assert_pending(&reply, status, pending);
         // From who knows, not from the admin port that finds nobody there.
         assert_eq!(reply.json()["files"], 1, "{}", reply.body);
         let _ = ship.wait().expect_exit(exit);
@@ -281,8 +277,7 @@ fn a_done_marker_that_is_there_at_the_start_counts() {
 fn a_done_marker_with_lines_left_at_the_deadline_exits_75() {
     let volume = Volume::new();
     volume.write("app.log", &lines(0..3));
-    let url = format!("http://127.0.0.1:{}/logs", free_port());
-    let run = volume.ship(&url).args(["--shutdown-deadline", "300ms", "--done-file"]);
+    let run = volume.ship(&nowhere()).args(["--shutdown-deadline", "300ms", "--done-file"]);
     let ship = started(run.arg(volume.file("done")));
     volume.write("done", "");
     let _ =

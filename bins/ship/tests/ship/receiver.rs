@@ -14,6 +14,14 @@ pub(crate) struct Records {
     taken: Vec<Value>,
 }
 
+impl Receiver {
+    /// This one as a destination of a config file, as YAML on one line, with further settings or none.
+    pub(crate) fn destination(&self, settings: &str) -> String {
+        let comma = if settings.is_empty() { "" } else { ", " };
+        format!("http: {{url: \"{}\"{comma}{settings}}}", self.url())
+    }
+}
+
 impl Backend for Records {
     const PATH: &'static str = "/logs";
     const ENCODINGS: &'static [&'static str] = &["gzip", "zstd"];

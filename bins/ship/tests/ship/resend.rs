@@ -1,6 +1,6 @@
 //! What a backend refuses for good: kept with the reason, bounded, and sent again when the cause is mended.
 
-use podkit_testkit::{eventually, pod};
+use podkit_testkit::{Finished, eventually, pod};
 use serde_json::{Value, json};
 
 use crate::backends::elasticsearch::{Elasticsearch, ItemFate};
@@ -23,6 +23,22 @@ fn search(cluster: &Elasticsearch) -> String {
     format!("elasticsearch: {{url: \"{}\", index: \"logs-%Y.%m.%d\"}}", cluster.url())
 }
 
+/// Ships what is there to these destinations, and ends.
+#[track_caller]
+fn ship_once(volume: &Volume, source: &str, to: &[&str]) -> Finished {
+    let (run, _) = volume.configured_as(source, to, "");
+    run.arg("--once").expect_exit(0)
+}
+
+/// The same, where the server refuses all of it, and takes what comes later.
+#[track_caller]
+fn ship_refused<B: Backend>(server: &Server<B>, volume: &Volume, source: &str, to: &[&str]) -> Finished {
+    server.otherwise(Answer::Status(400, ""));
+    let finished = ship_once(volume, source, to);
+    server.behave();
+    finished
+}
+
 /// Ships [`LINES`] of a file of its own to a server that refuses them all, then sends the dead letters again, then
 /// ships them to a server that takes them: `taken` of both, which must be the same.
 #[track_caller]
@@ -33,20 +49,16 @@ fn assert_sent_as_the_first_time<B: Backend, T: PartialEq + std::fmt::Debug>(
 ) {
     let volume = Volume::new();
     volume.write("app.log", LINES);
-    server.otherwise(Answer::Status(400, ""));
-    let (run, _) = volume.configured_as(SOURCE, &[to], "");
-    let finished = run.arg("--once").expect_exit(0);
+    let finished = ship_refused(server, &volume, SOURCE, &[to]);
     let letters = volume.dead_letters();
     assert_eq!(letters.len(), 3, "{letters:?}");
     let total = &ledger(&finished)["total"];
     assert_eq!((&total["dead_lettered"], &total["pending"]), (&LINES.len().into(), &0.into()));
-    server.behave();
     let _ = volume.resend(LETTERS).expect_exit(0).expect_stdout("3 events delivered, 0 refused again");
     assert!(!volume.file(LETTERS).exists() && !volume.file(TAKEN).exists());
     let again = server.with(|backend| taken(&mut std::mem::take(backend)));
     std::fs::remove_dir_all(volume.file("state")).unwrap();
-    let (run, _) = volume.configured_as(SOURCE, &[to], "");
-    let _ = run.arg("--once").expect_exit(0);
+    let _ = ship_once(&volume, SOURCE, &[to]);
     assert_eq!(again, server.with(taken));
     assert_eq!(server.complaints(), [""; 0]);
 }
@@ -54,8 +66,7 @@ fn assert_sent_as_the_first_time<B: Backend, T: PartialEq + std::fmt::Debug>(
 #[test]
 fn http_gets_the_records_that_it_refused() {
     let receiver = Receiver::start();
-    let to = format!("http: {{url: \"{}\"}}", receiver.url());
-    assert_sent_as_the_first_time(&receiver, &to, |backend| backend.records());
+    assert_sent_as_the_first_time(&receiver, &receiver.destination(""), |backend| backend.records());
     assert_eq!(receiver.records()[1]["timestamp"], "2026-03-04 05:06:08");
 }
 
@@ -89,10 +100,7 @@ fn loki_gets_the_streams_that_it_refused() {
             "{now} ERROR text\n{{\"ts\":\"{now}\",\"severity\":\"WARN\",\"n\":1.50,\"pod\":\"theirs\"}}\n"
         ),
     );
-    loki.otherwise(Answer::Status(400, ""));
-    let (run, _) = volume.configured_as(SOURCE, &[&to], "");
-    let _ = run.arg("--once").expect_exit(0);
-    loki.behave();
+    let _ = ship_refused(&loki, &volume, SOURCE, &[&to]);
     let _ = volume.resend(LETTERS).expect_exit(0);
     let taken = |loki: &Loki| {
         let taken = loki.with(|loki| std::mem::take(loki).taken().to_vec());
@@ -106,8 +114,7 @@ fn loki_gets_the_streams_that_it_refused() {
     let again = taken(&loki);
     assert_eq!(again.len(), 2);
     std::fs::remove_dir_all(volume.file("state")).unwrap();
-    let (run, _) = volume.configured_as(SOURCE, &[&to], "");
-    let _ = run.arg("--once").expect_exit(0);
+    let _ = ship_once(&volume, SOURCE, &[&to]);
     assert_eq!(again, taken(&loki));
 }
 
@@ -135,8 +142,7 @@ fn ids_are_those_of_the_first_time() {
     let (volume, cluster) = (Volume::new(), Elasticsearch::start());
     cluster.with(|cluster| cluster.items([ItemFate::Take, ItemFate::Refuse, ItemFate::Take]));
     volume.write("app.log", LINES);
-    let (run, _) = volume.configured_as(SOURCE, &[&search(&cluster)], "");
-    let _ = run.arg("--once").expect_exit(0);
+    let _ = ship_once(&volume, SOURCE, &[&search(&cluster)]);
     let refused = cluster.with(|cluster| cluster.refused_items()[0].clone());
     let _ = volume.resend(LETTERS).expect_exit(0);
     let (index, id, _) = cluster.with(|cluster| cluster.documents()[2].clone());
@@ -147,12 +153,8 @@ fn ids_are_those_of_the_first_time() {
 #[test]
 fn the_parts_of_a_long_line_keep_their_mark() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    receiver.otherwise(Answer::Status(400, ""));
     volume.write("app.log", &format!("{}\n", "x".repeat(1500)));
-    let to = format!("http: {{url: \"{}\"}}", receiver.url());
-    let (run, _) = volume.configured_as("max_line: 1KiB", &[&to], "");
-    let _ = run.arg("--once").expect_exit(0);
-    receiver.behave();
+    let _ = ship_refused(&receiver, &volume, "max_line: 1KiB", &[&receiver.destination("")]);
     let _ = volume.resend(LETTERS).expect_exit(0);
     let marks: Vec<Value> = receiver.records().iter().map(|record| record["split"].clone()).collect();
     assert_eq!(marks, [Value::Bool(true), Value::Null]);
@@ -163,8 +165,7 @@ fn what_is_refused_again_is_kept_with_the_new_reason() {
     let (volume, cluster) = (Volume::new(), Elasticsearch::start());
     cluster.with(|cluster| cluster.items([ItemFate::Refuse; 3]));
     volume.write("app.log", &lines(0..3));
-    let (run, _) = volume.configured_as("", &[&search(&cluster)], "");
-    let _ = run.arg("--once").expect_exit(0);
+    let _ = ship_once(&volume, "", &[&search(&cluster)]);
     let before = volume.dead_letters();
     assert!(before[1]["reason"].as_str().unwrap().contains("told to"), "{before:?}");
     cluster.with(|cluster| cluster.items([ItemFate::Take, ItemFate::Refuse]));
@@ -181,12 +182,9 @@ fn what_is_refused_again_is_kept_with_the_new_reason() {
 #[test]
 fn a_destination_that_is_not_configured_keeps_its_letters() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    receiver.otherwise(Answer::Status(400, ""));
     volume.write("app.log", &lines(0..2));
-    let to = format!("http: {{url: \"{}\", name: old}}", receiver.url());
-    let (run, _) = volume.configured_as("", &[&to], "");
-    let _ = run.arg("--once").expect_exit(0);
-    receiver.behave();
+    let to = receiver.destination("name: old");
+    let _ = ship_refused(&receiver, &volume, "", &[&to]);
     volume.write("ship.yaml", &volume.config("", &[&to.replace("old", "new")], ""));
     let finished = volume.resend(LETTERS).expect_exit(1);
     let _ = finished
@@ -216,12 +214,8 @@ fn a_file_that_is_no_dead_letters_is_left_alone() {
 #[test]
 fn a_resend_that_is_killed_loses_nothing() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    receiver.otherwise(Answer::Status(400, ""));
     volume.write("app.log", &lines(0..5));
-    let to = format!("http: {{url: \"{}\"}}", receiver.url());
-    let (run, _) = volume.configured_as("", &[&to], "");
-    let _ = run.arg("--once").expect_exit(0);
-    receiver.behave();
+    let _ = ship_refused(&receiver, &volume, "", &[&receiver.destination("")]);
     receiver.close_gate();
     let asked = receiver.requests();
     let resend = volume.resend(LETTERS).start();
@@ -239,12 +233,9 @@ fn a_resend_that_is_killed_loses_nothing() {
 #[test]
 fn a_destination_that_cannot_be_opened_holds_back_no_other() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
-    receiver.otherwise(Answer::Status(400, ""));
     volume.write("app.log", &lines(0..2));
-    let to = |name: &str, more: &str| format!("http: {{url: \"{}\", name: {name}{more}}}", receiver.url());
-    let (run, _) = volume.configured_as("", &[&to("a", ""), &to("b", "")], "");
-    let _ = run.arg("--once").expect_exit(0);
-    receiver.behave();
+    let to = |name: &str, more: &str| receiver.destination(&format!("name: {name}{more}"));
+    let _ = ship_refused(&receiver, &volume, "", &[&to("a", ""), &to("b", "")]);
     let broken = to("a", &format!(", auth: {{bearer_file: {}}}", volume.file("none").display()));
     volume.write("ship.yaml", &volume.config("", &[&broken, &to("b", "")], ""));
     let _ = volume.resend(LETTERS).expect_exit(1).expect_stderr("none\"");
@@ -259,7 +250,7 @@ fn when_the_dead_letters_are_full_that_destination_waits_and_says_so() {
     let (volume, cluster, receiver) = (Volume::new(), Elasticsearch::start(), Receiver::start());
     cluster.with(|cluster| cluster.items([ItemFate::Refuse; 10]));
     volume.write("app.log", &lines(0..10));
-    let other = format!("http: {{url: \"{}\"}}", receiver.url());
+    let other = receiver.destination("");
     let (run, admin) = volume.configured_as("", &[&search(&cluster), &other], "dead_letters: 1KiB");
     let ship = started(run);
     ship.wait_for_stderr("cannot keep refused events");
@@ -308,7 +299,7 @@ fn while_one_batch_waits_the_others_do_not_pile_up_in_memory() {
     volume.write("app.log", &lines(0..LINES));
     std::fs::create_dir(volume.file("state")).unwrap();
     volume.write(LETTERS, &"\n".repeat(2000));
-    let other_too = format!("http: {{url: \"{}\"}}", other.url());
+    let other_too = other.destination("");
     let (run, _) = volume.configured_as("", &[&search(&cluster), &other_too], "dead_letters: 1KiB");
     let ship = started(run.args(["--batch-lines", "100"]));
     ship.wait_for_stderr("cannot keep refused events");
@@ -327,7 +318,7 @@ fn a_letter_tells_what_it_is_about() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     receiver.otherwise(Answer::Status(422, ""));
     volume.write("app.log", "2026-03-04T05:06:07Z ERROR a\n");
-    let (run, _) = volume.configured(&format!("http: {{url: \"{}\", name: sink}}", receiver.url()));
+    let (run, _) = volume.configured(&receiver.destination("name: sink"));
     let _ = run.arg("--once").expect_exit(0);
     let letter = volume.dead_letters().remove(0);
     let file = volume.file("app.log").display().to_string();

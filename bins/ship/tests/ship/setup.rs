@@ -160,6 +160,12 @@ pub(crate) fn messages(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("line {number}")).collect()
 }
 
+/// Messages of [`lines`] in the order of their numbers, where they come from files or batches side by side.
+pub(crate) fn by_number(mut messages: Vec<String>) -> Vec<String> {
+    messages.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
+    messages
+}
+
 /// The sum of a metric over all series that have these labels: `metric(admin, "x_total", &["state=\"pending\""])`.
 pub(crate) fn metric(admin: SocketAddr, name: &str, labels: &[&str]) -> f64 {
     let body = http("GET", admin, "/metrics").unwrap().body;

@@ -1,12 +1,13 @@
 //! The way to a backend: TLS, credentials, and several addresses; all of it mended without a restart.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 
-use podkit_testkit::{Authority, free_port};
+use podkit_testkit::{Authority, Run, free_port};
 
 use crate::backends::Answer;
 use crate::receiver::Receiver;
-use crate::setup::{Volume, lines, messages, missing, pending, started};
+use crate::setup::{Volume, by_number, lines, messages, missing, pending, started};
 
 /// Certificates in the volume, as a mounted Secret has them: files are links through `..data`, which is swapped.
 struct Secret<'v> {
@@ -40,6 +41,12 @@ impl<'v> Secret<'v> {
     fn path(&self, name: &str) -> String {
         self.volume.file(&format!("secret/{name}")).display().to_string()
     }
+
+    /// A shipper on the volume, to a receiver that the `ca.crt` in here has to vouch for.
+    fn ship_to(&self, receiver: &Receiver) -> (Run, SocketAddr) {
+        let tls = format!("tls: {{ca: \"{}\"}}", self.path("ca.crt"));
+        self.volume.configured(&receiver.destination(&tls))
+    }
 }
 
 #[test]
@@ -48,9 +55,7 @@ fn a_private_authority_is_trusted_when_told() {
     let receiver = Receiver::start_tls(ours.server().serve(None));
     let secret = Secret::new(&volume, &[("ca.crt", &ours.pem())]);
     volume.write("app.log", &lines(0..3));
-    let ca = secret.path("ca.crt");
-    let (run, _) =
-        volume.configured(&format!("http: {{url: \"{}\", tls: {{ca: \"{ca}\"}}}}", receiver.url()));
+    let (run, _) = secret.ship_to(&receiver);
     let _ = run.arg("--once").expect_exit(0);
     assert_eq!(receiver.messages(), messages(0..3));
 }
@@ -61,9 +66,7 @@ fn an_authority_that_is_not_ours_is_told_and_mended_without_a_restart() {
     let receiver = Receiver::start_tls(ours.server().serve(None));
     let mut secret = Secret::new(&volume, &[("ca.crt", &other.pem())]);
     volume.write("app.log", &lines(0..3));
-    let ca = secret.path("ca.crt");
-    let (run, admin) =
-        volume.configured(&format!("http: {{url: \"{}\", tls: {{ca: \"{ca}\"}}}}", receiver.url()));
+    let (run, admin) = secret.ship_to(&receiver);
     let ship = started(run);
     let complaint = ship.wait_for_stderr("certificate");
     assert!(complaint.contains("trying again") && complaint.contains(&receiver.url()), "{complaint}");
@@ -79,9 +82,7 @@ fn a_certificate_of_another_name_is_refused() {
     let receiver = Receiver::start_tls(ours.server_of(&["logs.example"]).serve(None));
     let secret = Secret::new(&volume, &[("ca.crt", &ours.pem())]);
     volume.write("app.log", &lines(0..3));
-    let ca = secret.path("ca.crt");
-    let (run, _) =
-        volume.configured(&format!("http: {{url: \"{}\", tls: {{ca: \"{ca}\"}}}}", receiver.url()));
+    let (run, _) = secret.ship_to(&receiver);
     let ship = started(run);
     ship.wait_for_stderr("certificate");
     receiver.rotate_tls(ours.server().serve(None));
@@ -95,9 +96,7 @@ fn a_server_whose_certificate_and_authority_change_is_followed() {
     let receiver = Receiver::start_tls(first.server().serve(None));
     let mut secret = Secret::new(&volume, &[("ca.crt", &first.pem())]);
     volume.write("app.log", &lines(0..3));
-    let ca = secret.path("ca.crt");
-    let (run, _) =
-        volume.configured(&format!("http: {{url: \"{}\", tls: {{ca: \"{ca}\"}}}}", receiver.url()));
+    let (run, _) = secret.ship_to(&receiver);
     let ship = started(run);
     receiver.wait_for(3);
     receiver.rotate_tls(second.server().serve(None));
@@ -120,12 +119,12 @@ fn a_client_certificate_is_shown_and_replaced_without_a_restart() {
     let mut secret = Secret::new(&volume, &[("ca.crt", &ca), ("tls.crt", &old.cert), ("tls.key", &old.key)]);
     volume.write("app.log", &lines(0..3));
     let tls = format!(
-        "{{ca: \"{}\", cert: \"{}\", key: \"{}\"}}",
+        "tls: {{ca: \"{}\", cert: \"{}\", key: \"{}\"}}",
         secret.path("ca.crt"),
         secret.path("tls.crt"),
         secret.path("tls.key")
     );
-    let (run, _) = volume.configured(&format!("http: {{url: \"{}\", tls: {tls}}}", receiver.url()));
+    let (run, _) = volume.configured(&receiver.destination(&tls));
     let ship = started(run);
     assert_eq!(receiver.wait_for(3), messages(0..3));
     receiver.rotate_tls(server.serve(Some(&later)));
@@ -143,9 +142,7 @@ fn a_server_that_wants_a_certificate_and_gets_none_is_no_loss() {
     let receiver = Receiver::start_tls(server.serve(Some(&ours)));
     let secret = Secret::new(&volume, &[("ca.crt", &ours.pem())]);
     volume.write("app.log", &lines(0..3));
-    let ca = secret.path("ca.crt");
-    let (run, _) =
-        volume.configured(&format!("http: {{url: \"{}\", tls: {{ca: \"{ca}\"}}}}", receiver.url()));
+    let (run, _) = secret.ship_to(&receiver);
     let ship = started(run);
     ship.wait_for_stderr("trying again");
     assert_eq!(receiver.requests(), 0);
@@ -170,9 +167,8 @@ fn credentials_go_as_each_scheme_has_them() {
         volume.write("app.log", &lines(0..3));
         receiver.admit_only(header);
         let auth = auth.replace("FILE", &volume.file("secret").display().to_string());
-        let url = receiver.url();
-        let (run, _) =
-            volume.configured(&format!("http: {{url: \"{url}\", auth: {auth}, headers: {{X-Team: shop}}}}"));
+        let settings = format!("auth: {auth}, headers: {{X-Team: shop}}");
+        let (run, _) = volume.configured(&receiver.destination(&settings));
         let finished = run.args(["--once", "--log-level", "debug"]).expect_exit(0).refuse_stderr("s3cr3t");
         let _ = finished.refuse_stderr("t0ken").refuse_stderr("p:w").refuse_stderr("a2V5");
         assert_eq!((receiver.messages(), receiver.requests()), (messages(0..3), 1), "{auth}");
@@ -186,9 +182,8 @@ fn a_token_that_changes_is_read_again_and_a_wrong_one_loses_nothing() {
     let mut secret = Secret::new(&volume, &[("token", "old")]);
     receiver.admit_only("Bearer old");
     volume.write("app.log", &lines(0..3));
-    let token = secret.path("token");
-    let (run, _) = volume
-        .configured(&format!("http: {{url: \"{}\", auth: {{bearer_file: \"{token}\"}}}}", receiver.url()));
+    let auth = format!("auth: {{bearer_file: \"{}\"}}", secret.path("token"));
+    let (run, _) = volume.configured(&receiver.destination(&auth));
     let ship = started(run);
     receiver.wait_for(3);
     receiver.admit_only("Bearer new");
@@ -238,11 +233,9 @@ fn an_address_that_is_up_and_not_well_is_passed_over() {
 fn a_json_array_is_sent_where_it_is_asked_for() {
     let (volume, receiver) = (Volume::new(), Receiver::start());
     volume.write("app.log", &lines(0..25));
-    let (run, _) = volume.configured(&format!("http: {{url: \"{}\", format: json}}", receiver.url()));
+    let (run, _) = volume.configured(&receiver.destination("format: json"));
     let _ = run.args(["--once", "--batch-lines", "10"]).expect_exit(0);
-    let mut got = receiver.messages();
-    got.sort_by_key(|message| message[5..].parse::<usize>().unwrap());
-    assert_eq!(got, messages(0..25));
+    assert_eq!(by_number(receiver.messages()), messages(0..25));
     assert_eq!(receiver.last_header("content-type").as_deref(), Some("application/json"));
 }
 
