@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use podkit_testkit::eventually;
 
-use crate::support::{Origin, Proxy};
+use crate::support::{self, Origin, Proxy};
 
 const MEGABYTE: usize = 1 << 20;
 
 /// Bytes of which no two blocks of a buffer's or a page's size are alike.
 fn pattern() -> &'static [u8] {
-    static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        (0..MEGABYTE as u32 + 7).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
-    });
+    static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| support::pattern(MEGABYTE + 7));
     &PATTERN
 }
 

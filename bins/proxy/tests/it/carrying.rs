@@ -61,11 +61,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn large_bodies_pass_unchanged_both_ways() {
-    let origin = Origin::http(|_, body| {
-        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-        answer.extend_from_slice(body);
-        answer
-    });
+    let origin = Origin::echo();
     let proxy = Proxy::http(origin.address);
     let body = pattern(8 << 20);
     let mut client = proxy.connect();
@@ -261,15 +257,8 @@ fn http_1_0_clients_get_what_they_can_read() {
 
 #[test]
 fn several_forwards_carry_beside_each_other() {
-    let (shop, pay, echo) = (
-        Origin::http(|_, _| ok("shop")),
-        Origin::http(|_, _| ok("pay")),
-        Origin::start(|mut c| {
-            while let Some(bytes) = c.exactly(1) {
-                c.send(bytes);
-            }
-        }),
-    );
+    let (shop, pay, echo) =
+        (Origin::http(|_, _| ok("shop")), Origin::http(|_, _| ok("pay")), Origin::mirror());
     let listen: Vec<std::net::SocketAddr> = (0..3).map(|_| ([127, 0, 0, 1], free_port()).into()).collect();
     let args = [
         format!("http://{}=http://{}", listen[0], shop.address),

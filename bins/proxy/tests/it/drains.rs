@@ -192,9 +192,7 @@ fn app() -> Origin {
             connection.send(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
             );
-            while let Some(byte) = connection.exactly(1) {
-                connection.send(byte);
-            }
+            connection.mirror();
             connection.send("bye");
             return;
         }

@@ -105,11 +105,7 @@ fn a_slow_stream_holds_up_no_other() {
 
 #[test]
 fn large_bodies_pass_unchanged_both_ways_and_side_by_side() {
-    let origin = Origin::http(|_, body| {
-        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-        answer.extend_from_slice(body);
-        answer
-    });
+    let origin = Origin::echo();
     let proxy = Proxy::http(origin.address);
     let sent = pattern(2 << 20);
     wait(async {

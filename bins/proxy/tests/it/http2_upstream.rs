@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::frames::{DATA, END_HEADERS, GOAWAY, HEADERS, RST_STREAM, frame};
 use crate::support::h2::{H2, answer, body, request, upload, wait};
 use crate::support::h2_origin::{H2Origin, RawServer, begin, map};
-use crate::support::{Origin, Proxy};
+use crate::support::{Origin, Proxy, pattern};
 
 /// A proxy that speaks HTTP/2 to its upstream, and has no connections but for requests.
 fn proxy_to(address: std::net::SocketAddr, dir: &TempDir) -> Proxy {
@@ -131,7 +131,7 @@ fn where_no_more_streams_are_allowed_another_connection_is_opened() {
 fn bodies_and_trailers_pass_both_ways() {
     let (origin, dir) = (echo(), TempDir::new().unwrap());
     let proxy = proxy_to(origin.address, &dir);
-    let sent: Vec<u8> = (0..1_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let sent = pattern(1 << 20);
     let mut client = proxy.connect();
     let mut writer = client.stream.try_clone().unwrap();
     let whole = sent.clone();

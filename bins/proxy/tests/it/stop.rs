@@ -61,11 +61,7 @@ fn idle_connections_are_closed_at_the_end() {
 
 #[test]
 fn websockets_and_tcp_connections_are_waited_for() {
-    let origin = Origin::start(|mut connection| {
-        while let Some(bytes) = connection.exactly(1) {
-            connection.send(bytes);
-        }
-    });
+    let origin = Origin::mirror();
     let proxy = Proxy::tcp(origin.address, &["--shutdown-quiet", "100ms"]);
     let mut client = proxy.connect();
     assert_eq!(client.send("a").exactly(1).unwrap(), b"a");

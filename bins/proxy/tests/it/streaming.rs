@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::support::{Origin, PATIENCE, Proxy};
+use crate::support::{Origin, PATIENCE, Proxy, pattern};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const SWITCHING: &str =
@@ -19,15 +19,13 @@ fn an_upgraded_connection_carries_bulk_both_ways_at_once() {
     let origin = Origin::start(|mut connection| {
         connection.head();
         connection.send(SWITCHING);
-        while let Some(bytes) = connection.exactly(64 << 10) {
-            connection.send(bytes);
-        }
+        connection.mirror();
     });
     let proxy = Proxy::http(origin.address);
     let mut client = proxy.connect();
     client.send(UPGRADE);
     client.head().unwrap();
-    let data: Vec<u8> = (0..LENGTH as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let data = pattern(LENGTH);
     let (mut sender, sent) = (client.stream.try_clone().unwrap(), data.clone());
     let sending = std::thread::spawn(move || sender.write_all(&sent).unwrap());
     assert!(client.exactly(LENGTH).unwrap() == data, "other bytes");

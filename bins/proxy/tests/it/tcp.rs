@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use podkit_testkit::free_port;
 
-use crate::support::{Client, Origin, Proxy};
+use crate::support::{Client, Origin, Proxy, pattern};
 
 #[test]
 fn each_direction_ends_by_itself() {
@@ -40,13 +40,10 @@ fn the_origin_may_speak_first_and_end_first() {
 
 #[test]
 fn bulk_passes_unchanged_both_ways_at_once() {
-    let origin = Origin::start(|connection| {
-        let (mut from, mut to) = (connection.stream.try_clone().unwrap(), connection.stream);
-        std::io::copy(&mut from, &mut to).unwrap();
-    });
+    let origin = Origin::mirror();
     let proxy = Proxy::tcp(origin.address, &[]);
     let mut client = proxy.connect();
-    let data: Vec<u8> = (0..8_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let data = pattern(8 << 20);
     let (mut sender, sent) = (client.stream.try_clone().unwrap(), data.clone());
     let sending = std::thread::spawn(move || {
         sender.write_all(&sent).unwrap();

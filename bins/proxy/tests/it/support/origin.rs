@@ -114,6 +114,16 @@ impl Origin {
         Self::http(|_, _| ok("hello"))
     }
 
+    /// An origin that answers each request with its body.
+    pub(crate) fn echo() -> Self {
+        Self::http(|_, body| ok(body))
+    }
+
+    /// An origin that sends back each byte as it comes.
+    pub(crate) fn mirror() -> Self {
+        Self::start(|mut connection| connection.mirror())
+    }
+
     /// All bytes of all connections, in the order of the connections.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
@@ -132,8 +142,9 @@ impl Origin {
 }
 
 /// A 200 with a length.
-pub(crate) fn ok(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+pub(crate) fn ok(body: &(impl AsRef<[u8]> + ?Sized)) -> Vec<u8> {
+    let body = body.as_ref();
+    [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
 }
 
 /// A connection's place in [`Open`].
@@ -183,6 +194,17 @@ impl Connection {
     /// Sends, if the proxy still listens.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Sends back each byte as it comes, up to the end.
+    pub(crate) fn mirror(&mut self) {
+        loop {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.send(bytes);
+            if self.more().is_none() {
+                return;
+            }
+        }
     }
 
     /// The next request: its head, and its body as it came on the wire. `None` at the end.
