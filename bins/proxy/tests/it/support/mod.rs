@@ -6,6 +6,7 @@ mod dns;
 pub(crate) mod frames;
 pub(crate) mod h2;
 pub(crate) mod h2_origin;
+pub(crate) mod load;
 mod origin;
 mod proxy;
 pub(crate) mod strict;
