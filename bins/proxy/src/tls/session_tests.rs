@@ -54,13 +54,18 @@ fn pair(version: &'static SupportedProtocolVersion) -> (Session, Session) {
 /// Moves records from one to the other, at most so many bytes a time.
 fn move_records(from: &mut Session, to: &mut Session, step: usize) {
     while !from.output().is_empty() {
-        let space = to.space();
-        let count = from.output().len().min(step).min(space.len());
-        space[..count].copy_from_slice(&from.output()[..count]);
-        to.received(count);
-        from.sent(count);
+        move_bytes(from, to, step);
         to.settle().unwrap();
     }
+}
+
+/// Moves at most so many bytes, as the network does: it knows of no records.
+fn move_bytes(from: &mut Session, to: &mut Session, most: usize) {
+    let space = to.space();
+    let count = from.output().len().min(most).min(space.len());
+    space[..count].copy_from_slice(&from.output()[..count]);
+    to.received(count);
+    from.sent(count);
 }
 
 /// Reads all that has arrived, `step` bytes a time; true at the end.
@@ -293,11 +298,7 @@ proptest! {
                 let of_one = count.min(one.len());
                 (one, two) = (&one[of_one..], &two[count - of_one..]);
                 while !client.output().is_empty() {
-                    let space = server.space();
-                    let length = client.output().len().min(network).min(space.len());
-                    space[..length].copy_from_slice(&client.output()[..length]);
-                    server.received(length);
-                    client.sent(length);
+                    move_bytes(&mut client, &mut server, network);
                     prop_assert!(!drain(&mut server, &mut got, reads));
                 }
             }
