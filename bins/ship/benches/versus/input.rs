@@ -9,25 +9,45 @@ use crate::Result;
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const PATHS: [&str; 5] =
     ["/cart", "/checkout/confirm", "/products/search", "/api/v2/orders", "/account/settings"];
+const STATUSES: [u16; 5] = [200, 200, 201, 404, 500];
 const LEVELS: [&str; 4] = ["INFO", "INFO", "WARN", "ERROR"];
+
+/// What an app tells of a request, in whichever form.
+struct Served {
+    /// Of the day, to the millisecond.
+    clock: String,
+    level: &'static str,
+    worker: usize,
+    method: &'static str,
+    path: &'static str,
+    user: u64,
+    status: u16,
+    took: u64,
+}
+
+impl Served {
+    fn new(n: usize, id: u64) -> Self {
+        Self {
+            clock: format!("05:{:02}:{:02}.{:03}", n / 60_000 % 60, n / 1000 % 60, n % 1000),
+            level: LEVELS[n % 4],
+            worker: n % 16,
+            method: METHODS[n % 4],
+            path: PATHS[n % 5],
+            user: id % 100_000,
+            status: STATUSES[n % 5],
+            took: id % 900,
+        }
+    }
+}
 
 /// Lines of about 170 bytes of text. Returns the file's size.
 pub(crate) fn text(path: &Path, lines: usize) -> Result<u64> {
     write(path, lines, |out, n, id| {
+        let Served { clock, level, worker, method, path, user, status, took } = Served::new(n, id);
         writeln!(
             out,
-            "2026-11-22T05:{:02}:{:02}.{:03}Z {} [worker-{}] com.shop.web.RequestHandler - {} {} user={} trace={id:016x}{:08x} status={} took {} ms \"Mozilla/5\"",
-            n / 60_000 % 60,
-            n / 1000 % 60,
-            n % 1000,
-            LEVELS[n % 4],
-            n % 16,
-            METHODS[n % 4],
-            PATHS[n % 5],
-            id % 100_000,
+            "2026-11-22T{clock}Z {level} [worker-{worker}] com.shop.web.RequestHandler - {method} {path} user={user} trace={id:016x}{:08x} status={status} took {took} ms \"Mozilla/5\"",
             id >> 40,
-            [200, 200, 201, 404, 500][n % 5],
-            id % 900,
         )
     })
 }
@@ -35,20 +55,11 @@ pub(crate) fn text(path: &Path, lines: usize) -> Result<u64> {
 /// Lines of about 240 bytes of JSON.
 pub(crate) fn json(path: &Path, lines: usize) -> Result<u64> {
     write(path, lines, |out, n, id| {
+        let Served { clock, level, worker, method, path, user, status, took } = Served::new(n, id);
         writeln!(
             out,
-            "{{\"time\":\"2026-11-22T05:{:02}:{:02}.{:03}Z\",\"level\":\"{}\",\"logger\":\"com.shop.web.RequestHandler\",\"thread\":\"worker-{}\",\"message\":\"{} {} served\",\"user\":{},\"trace_id\":\"{id:016x}{:016x}\",\"status\":{},\"took_ms\":{}.{}}}",
-            n / 60_000 % 60,
-            n / 1000 % 60,
-            n % 1000,
-            LEVELS[n % 4],
-            n % 16,
-            METHODS[n % 4],
-            PATHS[n % 5],
-            id % 100_000,
+            "{{\"time\":\"2026-11-22T{clock}Z\",\"level\":\"{level}\",\"logger\":\"com.shop.web.RequestHandler\",\"thread\":\"worker-{worker}\",\"message\":\"{method} {path} served\",\"user\":{user},\"trace_id\":\"{id:016x}{:016x}\",\"status\":{status},\"took_ms\":{took}.{}}}",
             id.rotate_left(17),
-            [200, 200, 201, 404, 500][n % 5],
-            id % 900,
             n % 10,
         )
     })

@@ -112,52 +112,34 @@ enum Input {
 }
 
 enum Who {
-    /// podkit-ship, with these arguments; `SINK` stands for the sink's address.
-    Ship(&'static [&'static str]),
+    /// podkit-ship, to this URL, where `SINK` stands for the sink's address, and with this compression.
+    Ship(&'static str, &'static str),
     /// A loop that reads, splits, wraps and compresses.
     Limit(&'static str),
     Rsyslog,
 }
+
+const HTTP: &str = "http://SINK/logs";
+const SEARCH: &str = "elasticsearch+http://SINK";
 
 const LIMIT_ZSTD: &str = "limit: text, zstd 1";
 const LIMIT_GZIP: &str = "limit: text, gzip 1";
 const LIMIT_JSON: &str = "limit: JSON, zstd 1";
 
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: LIMIT_ZSTD, input: Input::Text, who: Who::Limit("zstd"), limit: LIMIT_ZSTD },
-    Scenario { name: LIMIT_GZIP, input: Input::Text, who: Who::Limit("gzip"), limit: LIMIT_GZIP },
-    Scenario { name: LIMIT_JSON, input: Input::Json, who: Who::Limit("zstd"), limit: LIMIT_JSON },
-    Scenario {
-        name: "podkit-ship: text, http, zstd",
-        input: Input::Text,
-        who: Who::Ship(&["--to", "http://SINK/logs", "--compression", "zstd"]),
-        limit: LIMIT_ZSTD,
-    },
-    Scenario {
-        name: "podkit-ship: text, http, gzip",
-        input: Input::Text,
-        who: Who::Ship(&["--to", "http://SINK/logs", "--compression", "gzip"]),
-        limit: LIMIT_GZIP,
-    },
-    Scenario {
-        name: "podkit-ship: JSON, http, zstd",
-        input: Input::Json,
-        who: Who::Ship(&["--to", "http://SINK/logs", "--compression", "zstd"]),
-        limit: LIMIT_JSON,
-    },
-    Scenario {
-        name: "podkit-ship: text, elasticsearch, gzip",
-        input: Input::Text,
-        who: Who::Ship(&["--to", "elasticsearch+http://SINK", "--compression", "gzip"]),
-        limit: LIMIT_GZIP,
-    },
-    Scenario {
-        name: "rsyslogd: text, elasticsearch",
-        input: Input::Text,
-        who: Who::Rsyslog,
-        limit: LIMIT_GZIP,
-    },
+    row(LIMIT_ZSTD, Input::Text, Who::Limit("zstd"), LIMIT_ZSTD),
+    row(LIMIT_GZIP, Input::Text, Who::Limit("gzip"), LIMIT_GZIP),
+    row(LIMIT_JSON, Input::Json, Who::Limit("zstd"), LIMIT_JSON),
+    row("podkit-ship: text, http, zstd", Input::Text, Who::Ship(HTTP, "zstd"), LIMIT_ZSTD),
+    row("podkit-ship: text, http, gzip", Input::Text, Who::Ship(HTTP, "gzip"), LIMIT_GZIP),
+    row("podkit-ship: JSON, http, zstd", Input::Json, Who::Ship(HTTP, "zstd"), LIMIT_JSON),
+    row("podkit-ship: text, elasticsearch, gzip", Input::Text, Who::Ship(SEARCH, "gzip"), LIMIT_GZIP),
+    row("rsyslogd: text, elasticsearch", Input::Text, Who::Rsyslog, LIMIT_GZIP),
 ];
+
+const fn row(name: &'static str, input: Input, who: Who, limit: &'static str) -> Scenario {
+    Scenario { name, input, who, limit }
+}
 
 fn versus(options: &Options) -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -207,13 +189,12 @@ fn once(scenario: &Scenario, dir: &Path, file: &Path, lines: usize, does: Does) 
             let file = file.display().to_string();
             return measure::of_this(&[limit::ROLE, kind, compression, &file]);
         }
-        Who::Ship(args) => {
+        Who::Ship(to, compression) => {
             let config = work.join("ship.yaml").display().to_string();
             std::fs::write(&config, ship_config(&work, file))?;
-            let to: Vec<String> = args.iter().map(|arg| arg.replace("SINK", &sink.address())).collect();
-            let mut words = vec![SHIP, "--once", "--admin", "off", "--config", &config];
-            words.extend(to.iter().map(String::as_str));
-            measure::of(&words)?
+            let to = to.replace("SINK", &sink.address());
+            let words = [SHIP, "--once", "--admin", "off", "--config", &config, "--to", &to];
+            measure::of(&[&words[..], &["--compression", compression]].concat())?
         }
         Who::Rsyslog => rival::rsyslog(&work, file, &sink, lines)?,
     };
