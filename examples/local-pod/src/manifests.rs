@@ -46,6 +46,20 @@ async fn every_flag_and_value_in_the_manifests_is_accepted_by_the_binaries() {
 }
 
 #[test]
+fn every_image_of_ours_is_of_this_version() {
+    for (name, pod) in pods() {
+        for container in containers(&pod) {
+            let image = container["image"].as_str().expect("an image");
+            let (repository, tag) = image.rsplit_once(':').expect("a tag");
+            // What is on this machine alone, we have built.
+            if repository.contains("podkit") || repository.starts_with("localhost/") {
+                assert_eq!(tag, env!("CARGO_PKG_VERSION"), "{name}: {image}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_container_is_restricted() {
     for (name, pod) in pods() {
         assert_eq!(pod["securityContext"]["runAsNonRoot"], json!("true"), "{name}");
