@@ -176,7 +176,7 @@ impl Config {
         ports.dedup();
         let peers = Peers {
             ignored: ignored(root),
-            node: node_address(),
+            node: node_addresses(),
             count_loopback: root.switch("count_loopback"),
         };
         Some(Self {
@@ -212,10 +212,11 @@ fn ignored(root: &Section<'_>) -> Vec<IpNet> {
     ignored
 }
 
-/// The downward API's `status.hostIP`. A variable that is not ours is taken where it fits and never a fault.
-fn node_address() -> Option<IpAddr> {
-    let text = std::env::var("HOST_IP").ok()?;
-    text.trim().parse().ok().map(|address: IpAddr| address.to_canonical())
+/// The downward API's `status.hostIP`, or `status.hostIPs`, of both families with a comma between them. A variable that
+/// is not ours is taken where it fits and never a fault.
+fn node_addresses() -> Vec<IpAddr> {
+    let text = std::env::var("HOST_IP").unwrap_or_default();
+    text.split(',').filter_map(|one| Some(one.trim().parse::<IpAddr>().ok()?.to_canonical())).collect()
 }
 
 /// Those that are given, or the default one. A list that is given wrongly is a fault already.

@@ -81,13 +81,11 @@ fn quiet(config: &Config, budget: &Budget, text: &mut String) {
 
 /// Whose connections do not count.
 fn no_clients(peers: &Peers) -> String {
-    let node = peers.node.map(|node| match peers.node_left_out() {
-        Some(_) => format!("the node {node} (HOST_IP)"),
-        None => format!("at a proxy the probes of the node {node} (HOST_IP)"),
-    });
+    let at = if peers.node_left_out().is_empty() { "at a proxy the probes of " } else { "" };
+    let node = peers.node.iter().map(|node| format!("{at}the node {node} (HOST_IP)"));
     let loopback = (!peers.count_loopback).then(|| "loopback".to_owned());
     let named = peers.ignored.iter().map(units::show_network);
-    let all: Vec<String> = node.into_iter().chain(loopback).chain(named).collect();
+    let all: Vec<String> = node.chain(loopback).chain(named).collect();
     if all.is_empty() {
         "every peer is a client".to_owned()
     } else {

@@ -10,8 +10,8 @@ use podkit_cli::units::show_network;
 pub(crate) struct Peers {
     /// Not clients: the user says so.
     pub(crate) ignored: Vec<IpNet>,
-    /// Its kubelet probes the app.
-    pub(crate) node: Option<IpAddr>,
+    /// The addresses of the node, whose kubelet probes the app.
+    pub(crate) node: Vec<IpAddr>,
     /// Loopback peers are the pod's own sidecars, so they are not clients unless this says so.
     pub(crate) count_loopback: bool,
 }
@@ -22,14 +22,14 @@ impl Peers {
     #[must_use]
     pub(crate) fn count(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        let is_left_out =
-            self.node_left_out() == Some(peer) || self.ignored.iter().any(|network| network.contains(&peer));
+        let is_left_out = self.node_left_out().contains(&peer)
+            || self.ignored.iter().any(|network| network.contains(&peer));
         !is_left_out && (self.count_loopback || !peer.is_loopback())
     }
 
     /// The node, where an address is all that is known: unless others are named, which may be in order to count it.
-    pub(crate) fn node_left_out(&self) -> Option<IpAddr> {
-        self.node.filter(|_| self.ignored.is_empty())
+    pub(crate) fn node_left_out(&self) -> &[IpAddr] {
+        if self.ignored.is_empty() { &self.node } else { &[] }
     }
 
     /// For the query of a lease: `&ignore_peer=10.0.0.0/8&probe_peer=10.1.2.3`. The proxy sees more than addresses, so
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_proxy_is_told_whom_not_to_count() {
-        let mut peers = Peers { node: Some("10.1.2.3".parse().unwrap()), ..Peers::default() };
+        let mut peers = Peers { node: vec![ip("10.1.2.3")], ..Peers::default() };
         assert!(!peers.count(ip("10.1.2.3")) && peers.count(ip("10.1.2.4")));
         assert_eq!(peers.query(), "&probe_peer=10.1.2.3&probe_peer=127.0.0.0/8&probe_peer=::1");
         peers.ignored = vec![network("10.0.0.0/8").unwrap(), network("fd00::1").unwrap()];

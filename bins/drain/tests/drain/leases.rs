@@ -23,6 +23,8 @@ fn the_node_and_loopback_are_told_as_probers() {
     let line = asked(&[], "192.0.2.7");
     assert_eq!(values(&line, "probe_peer"), ["192.0.2.7", "127.0.0.0/8", "::1"], "{line}");
     assert_eq!(values(&line, "ignore_peer"), [""; 0], "{line}");
+    let line = asked(&[], "192.0.2.7,2001:db8::7");
+    assert_eq!(values(&line, "probe_peer"), ["192.0.2.7", "2001:db8::7", "127.0.0.0/8", "::1"], "{line}");
     let line = asked(&["--count-loopback"], "");
     assert_eq!(values(&line, "probe_peer"), [""; 0], "{line}");
 }

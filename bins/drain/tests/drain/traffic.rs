@@ -169,10 +169,12 @@ fn new_connections_start_the_quiet_time_anew() {
 fn peers_that_are_no_clients_do_not_hold() {
     let (app, ship) = (App::new(), ship(200, ""));
     let connection = app.connect();
-    let base = ["--port", &app.port, "--ship", &ship.url()];
+    let base = ["--idle", "1h", "--port", &app.port, "--ship", &ship.url()];
     quick(&base).expect_exit(0);
     quick(&base).args(["--count-loopback", "--ignore-peer", "127.0.0.0/8"]).expect_exit(0);
-    quick(&base).arg("--count-loopback").env("HOST_IP", "127.0.0.1").expect_exit(0);
+    for node in ["127.0.0.1", "2001:db8::7, 127.0.0.1"] {
+        quick(&base).arg("--count-loopback").env("HOST_IP", node).expect_exit(0);
+    }
     drop(connection);
 }
 
