@@ -53,8 +53,9 @@ const OLD_REQUEST: usize = 60;
 const MESSAGE: usize = 72;
 /// What the kernel fills for each read, if it may.
 const BUFFER: usize = 32 * 1024;
-/// `ESTABLISHED` of include/net/tcp_states.h.
+/// `ESTABLISHED` and `CLOSE_WAIT` of include/net/tcp_states.h.
 const ESTABLISHED: u8 = 1;
+const CLOSE_WAIT: u8 = 8;
 
 /// The source; each poll sees both families.
 pub(crate) struct InetDiag {
@@ -292,8 +293,10 @@ fn row(message: &[u8], idle: Duration) -> Option<Row> {
     };
     let state = State::from_number(number.into())?;
     let (received, sent) = (u32_at(head, 56)?, u32_at(head, 60)?);
-    let owes = received > 0 || sent > 0;
-    let info = info(message).filter(|_| number == ESTABLISHED);
+    // The peer's end is one that is counted as a byte until the app has read it.
+    let owes = received > u32::from(number == CLOSE_WAIT) || sent > 0;
+    // An app that never closes what its client has closed would hold the drain by it for ever.
+    let info = info(message).filter(|_| matches!(number, ESTABLISHED | CLOSE_WAIT));
     let is_at_rest = !owes && info.is_some_and(|info| is_at_rest(info, idle));
     let state = if is_at_rest { State::Idle } else { state };
     let quiet = info.map(|info| info.last_sent.min(info.last_received));

@@ -56,6 +56,40 @@ fn the_kernel_tells_a_request_in_flight_from_a_connection_at_rest() {
     }
 }
 
+/// An app that leaks its sockets is not at work on them; one whose client has said all may be.
+#[test]
+fn what_its_client_has_closed_comes_to_rest_once_it_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut source = source(&[listener.local_addr().unwrap().port()], Duration::from_millis(20));
+    let connect = || {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    };
+    let (mut client, mut answered) = connect();
+    client.write_all(b"request").unwrap();
+    answered.read_exact(&mut [0; 7]).unwrap();
+    // Not within the same tick of the kernel's clock.
+    std::thread::sleep(Duration::from_millis(30));
+    answered.write_all(b"answer!").unwrap();
+    client.read_exact(&mut [0; 7]).unwrap();
+    drop(client);
+    let (unused, _never_read) = connect();
+    drop(unused);
+    assert_eq!(until_active(&mut source, 0).open, 2, "both ends wait for the app, which never closes them");
+    assert_eq!(answered.read(&mut [0]).unwrap(), 0);
+    assert_eq!(until_active(&mut source, 0).open, 2, "nor once it has read the end");
+
+    let (mut asking, mut served) = connect();
+    asking.write_all(b"request").unwrap();
+    served.read_exact(&mut [0; 7]).unwrap();
+    asking.shutdown(std::net::Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(source.poll(soon()).unwrap().active, 1, "the answer is still to come");
+    served.write_all(b"answer!").unwrap();
+    asking.read_exact(&mut [0; 7]).unwrap();
+    until_active(&mut source, 0);
+}
+
 /// One row of each family; the question about all of them fails after so many rows.
 fn rows_where_all_families_fail(after: usize, by_family: &mut bool) -> usize {
     let peer = IpAddr::from([192, 0, 2, 1]);

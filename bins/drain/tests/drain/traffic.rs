@@ -104,6 +104,21 @@ fn an_idle_keep_alive_connection_holds_no_longer_than_it_is_idle() {
     assert!(waited < Duration::from_secs(10), "{waited:?}");
 }
 
+/// Its socket stays in `CLOSE_WAIT` for as long as the app lives.
+#[test]
+fn an_app_that_never_closes_what_its_client_has_closed_does_not_hold() {
+    let (app, ship) = (App::new(), ship(200, ""));
+    let (mut client, mut leaked) = app.connect();
+    client.write_all(b"request").unwrap();
+    leaked.read_exact(&mut [0; 7]).unwrap();
+    leaked.write_all(b"answer").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+    drop(client);
+    let args = ["--idle", "200ms", "--port", &app.port, "--count-loopback", "--ship", &ship.url()];
+    quick(&args).expect_exit(0).expect_stderr("quiet: nothing active").expect_stderr("INET_DIAG");
+    drop(leaked);
+}
+
 #[test]
 fn a_request_in_flight_holds_however_long_it_takes() {
     let (app, ship) = (App::new(), ship(200, ""));
@@ -154,7 +169,8 @@ fn new_connections_start_the_quiet_time_anew() {
     while started.elapsed() < Duration::from_millis(1500) {
         let (client, server) = app.connect();
         last = Instant::now();
-        // The side that closes first keeps the TIME_WAIT: a server that does not keep alive.
+        // The side that closes first keeps the TIME_WAIT: a server that does not keep alive. What its client closes
+        // between two looks leaves nothing to see.
         drop(server);
         drop(client);
         std::thread::sleep(Duration::from_millis(100));
