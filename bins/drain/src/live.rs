@@ -1,7 +1,7 @@
 //! `watch`: the live view for whoever debugs a pod by `kubectl exec`: who is connected, since when nothing went over
 //! it, and for how long it has been quiet. Plain text, one look after the other; asks and never changes anything.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -57,12 +57,14 @@ struct View<'a> {
     /// From best to worst.
     sources: Vec<Box<dyn Rows>>,
     started: Instant,
-    /// When each connection was first seen.
-    known: HashMap<Connection, Instant>,
+    known: Known,
     /// When something was active or new, the last time that it was.
     busy: Instant,
-    is_first: bool,
 }
+
+/// When each connection was first seen; `None` before the first look, which cannot tell new from old.
+#[derive(Debug, Default)]
+struct Known(Option<HashMap<Connection, Instant>>);
 
 /// What one peer has open.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl<'a> View<'a> {
             sources.push(Box::new(ProcNet::new("/proc/net", &config.ports, &config.peers)));
         }
         let now = Instant::now();
-        Self { config, sources, started: now, known: HashMap::new(), busy: now, is_first: true }
+        Self { config, sources, started: now, known: Known::default(), busy: now }
     }
 
     /// One look as text.
@@ -106,7 +108,7 @@ impl<'a> View<'a> {
         });
         missed.iter().for_each(|why| put(&mut table, format_args!("  {why}")));
         if let Some((name, rows)) = seen {
-            let peers = self.peers(&rows, now);
+            let peers = self.known.peers(&rows, now);
             is_busy |= peers
                 .iter()
                 .any(|((_, peer), of)| self.config.peers.count(*peer) && (of.active > 0 || of.new > 0));
@@ -114,7 +116,6 @@ impl<'a> View<'a> {
             lines(&peers, &self.config.peers, &mut table);
         }
         self.busy = if is_busy { now } else { self.busy };
-        self.is_first = false;
         let quiet = if is_busy { "busy".to_owned() } else { format!("quiet for {}", time(now - self.busy)) };
         format!("after {}: {quiet}\n{table}\n", time(now - self.started))
     }
@@ -140,20 +141,28 @@ impl<'a> View<'a> {
         }
         is_busy
     }
+}
 
-    /// The connections by port and peer; those that are gone are forgotten.
+impl Known {
+    /// The connections by port and peer; those that are gone are forgotten. A row that the kernel tells twice counts once,
+    /// as an active one if one of the two is.
     fn peers(&mut self, rows: &[Row], now: Instant) -> BTreeMap<(u16, IpAddr), Peer> {
-        let mut peers: BTreeMap<_, Peer> = BTreeMap::new();
-        let mut seen = HashSet::with_capacity(rows.len());
+        let mut seen: HashMap<Connection, &Row> = HashMap::with_capacity(rows.len());
         for row in rows {
-            let (address, port) = row.peer;
-            let connection = (row.local_port, address, port);
-            seen.insert(connection);
-            let is_new = !self.is_first && !self.known.contains_key(&connection);
-            let first = *self.known.entry(connection).or_insert(now);
-            peers.entry((row.local_port, address)).or_default().add(row, is_new, now - first);
+            let kept = seen.entry((row.local_port, row.peer.0, row.peer.1)).or_insert(row);
+            if row.state == State::Active {
+                *kept = row;
+            }
         }
-        self.known.retain(|connection, _| seen.contains(connection));
+        let mut peers: BTreeMap<_, Peer> = BTreeMap::new();
+        let before = self.0.take();
+        let known = self.0.insert(HashMap::with_capacity(seen.len()));
+        for (connection, row) in seen {
+            let first = before.as_ref().and_then(|before| before.get(&connection)).copied();
+            let is_new = before.is_some() && first.is_none();
+            let first = *known.entry(connection).or_insert(first.unwrap_or(now));
+            peers.entry((row.local_port, row.peer.0)).or_default().add(row, is_new, now - first);
+        }
         peers
     }
 }
@@ -234,14 +243,41 @@ fn put(table: &mut String, line: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
+    fn row(peer: &str, port: u16, state: State, quiet: Option<u64>) -> Row {
+        let quiet = quiet.map(Duration::from_millis);
+        Row { local_port: 80, peer: (peer.parse().unwrap(), port), state, quiet }
+    }
+
+    #[test]
+    fn a_row_that_comes_twice_counts_once_and_an_active_one_is_never_missed() {
+        let of = |states: &[State]| {
+            let rows: Vec<Row> = states.iter().map(|state| row("10.0.0.1", 1, *state, None)).collect();
+            sum(&Known::default().peers(&rows, Instant::now()))
+        };
+        let (active, over) = ("1 active, 0 idle, 0 ending, 0 new", "0 active, 0 idle, 1 ending, 0 new");
+        assert_eq!(of(&[State::Active, State::Active]), active);
+        assert_eq!(of(&[State::Over, State::Active]), active);
+        assert_eq!(of(&[State::Active, State::Over]), active);
+        assert_eq!(of(&[State::Over, State::Over]), over);
+    }
+
+    #[test]
+    fn a_connection_that_was_gone_is_new_when_it_comes_again() {
+        let (mut known, start) = (Known::default(), Instant::now());
+        let rows = [row("10.0.0.1", 1, State::Active, None)];
+        let mut look = |rows: &[Row], after| {
+            let peers = known.peers(rows, start + Duration::from_secs(after));
+            peers.values().map(|peer| (peer.new, peer.oldest.as_secs())).next()
+        };
+        assert_eq!(look(&rows, 0), Some((0, 0)), "the first look cannot tell");
+        assert_eq!(look(&rows, 3), Some((0, 3)));
+        assert_eq!(look(&[], 4), None);
+        assert_eq!(look(&rows, 5), Some((1, 0)));
+        assert_eq!(look(&rows, 6), Some((0, 1)));
+    }
+
     #[test]
     fn peers_are_shown_by_how_busy_they_are() {
-        let row = |peer: &str, port, state, quiet: Option<u64>| Row {
-            local_port: 80,
-            peer: (peer.parse().unwrap(), port),
-            state,
-            quiet: quiet.map(Duration::from_millis),
-        };
         let mut peers: BTreeMap<(u16, IpAddr), Peer> = BTreeMap::new();
         for (row, is_new) in [
             (row("10.0.0.1", 1, State::Idle, Some(7_000)), false),
