@@ -44,8 +44,11 @@ pub(crate) enum Decision {
 /// What to say of a watch that its deadline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leftover {
-    /// Nothing was open and nothing had come while we watched: only the delays were longer than the budget.
-    Nothing,
+    /// Nothing was active and nothing had come while we watched: only the delays were longer than the budget.
+    Nothing {
+        /// Those at rest.
+        open: u64,
+    },
     /// This many connections were open, of which so many were active.
     Open {
         /// All open connections.
@@ -53,8 +56,13 @@ pub(crate) enum Leftover {
         /// Those being served.
         active: u64,
     },
-    /// None was open, but the newest connection came only this long ago.
-    Arriving(Duration),
+    /// None was active, but the newest connection came a short while ago.
+    Arriving {
+        /// Those at rest.
+        open: u64,
+        /// So long ago.
+        ago: Duration,
+    },
 }
 
 /// The state of the rule between samples.
@@ -106,14 +114,13 @@ impl Watch {
     /// What was left when the deadline passed at `now`.
     #[must_use]
     pub(crate) fn leftover(&self, now: Duration) -> Leftover {
-        match (self.last, self.newest) {
-            (Some(Sample { active, open, .. }), _) if active > 0 => {
-                Leftover::Open { open: open.max(1), active }
+        let Sample { active, open, .. } = self.last.unwrap_or(Sample::NOTHING);
+        match self.newest {
+            _ if active > 0 => Leftover::Open { open: open.max(1), active },
+            Some(at) if at.saturating_add(self.rule.quiet) > now => {
+                Leftover::Arriving { open, ago: now.saturating_sub(at) }
             }
-            (_, Some(at)) if at.saturating_add(self.rule.quiet) > now => {
-                Leftover::Arriving(now.saturating_sub(at))
-            }
-            _ => Leftover::Nothing,
+            _ => Leftover::Nothing { open },
         }
     }
 }
@@ -217,13 +224,13 @@ mod tests {
     #[test]
     fn the_leftover_says_why_it_was_not_quiet() {
         let mut watch = Watch::new(RULE, ms(0));
-        assert_eq!(watch.leftover(ms(500)), Leftover::Nothing);
+        assert_eq!(watch.leftover(ms(500)), Leftover::Nothing { open: 0 });
         watch.observe(ms(600), Sample { active: 1, open: 2, since_new: None });
         assert_eq!(watch.leftover(ms(1_000)), Leftover::Open { open: 2, active: 1 });
-        watch.observe(ms(1_500), sample(0, Some(200)));
-        assert_eq!(watch.leftover(ms(2_000)), Leftover::Arriving(ms(700)));
-        watch.observe(ms(4_000), sample(0, Some(2_700)));
-        assert_eq!(watch.leftover(ms(4_400)), Leftover::Nothing);
+        watch.observe(ms(1_500), Sample { open: 7, ..sample(0, Some(200)) });
+        assert_eq!(watch.leftover(ms(2_000)), Leftover::Arriving { open: 7, ago: ms(700) });
+        watch.observe(ms(4_000), Sample { open: 7, ..sample(0, Some(2_700)) });
+        assert_eq!(watch.leftover(ms(4_400)), Leftover::Nothing { open: 7 });
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Drain {
                 let text = "nothing could tell the traffic: held all the time there was";
                 (false, How::Failed, text.to_owned())
             }
-            End::Late(Leftover::Nothing) => {
+            End::Late(Leftover::Nothing { .. }) => {
                 let text =
                     "nothing active and nothing new, but --quiet or --min-delay is longer than the budget";
                 (true, How::Failed, text.to_owned())
@@ -51,7 +51,8 @@ impl Drain {
         }
         step.end(how, detail);
         match &end {
-            End::Late(leftover) if *leftover != Leftover::Nothing => Some(describe(leftover)),
+            End::Late(Leftover::Nothing { .. }) => None,
+            End::Late(leftover) => Some(describe(leftover)),
             _ => None,
         }
     }
@@ -114,23 +115,27 @@ impl Drain {
 
 fn standing(sample: Sample) -> Leftover {
     match sample {
-        Sample { active: 0, .. } => Leftover::Nothing,
+        Sample { active: 0, open, .. } => Leftover::Nothing { open },
         Sample { active, open, .. } => Leftover::Open { open, active },
     }
 }
 
 /// A part of a sentence: `2 connections still open`.
 fn describe(leftover: &Leftover) -> String {
-    let connections =
-        |count| if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") };
-    match *leftover {
-        Leftover::Nothing => "0 connections still open, but the quiet time was not over".to_owned(),
-        Leftover::Open { open, active } if open == active => format!("{} still open", connections(open)),
-        Leftover::Open { open, active } => format!("{} still open ({active} in flight)", connections(open)),
-        Leftover::Arriving(ago) => {
-            format!("0 connections still open, but the last one came only {} ago", show(ago))
+    let (open, active, but) = match *leftover {
+        Leftover::Nothing { open } => (open, 0, ", but the quiet time was not over".to_owned()),
+        Leftover::Open { open, active } => (open, active, String::new()),
+        Leftover::Arriving { open, ago } => {
+            (open, 0, format!(", but the last one came only {} ago", show(ago)))
         }
-    }
+    };
+    let plural = if open == 1 { "" } else { "s" };
+    let in_flight = match active {
+        _ if active == open => String::new(),
+        0 => " (none in flight)".to_owned(),
+        _ => format!(" ({active} in flight)"),
+    };
+    format!("{open} connection{plural} still open{in_flight}{but}")
 }
 
 #[cfg(test)]
@@ -144,8 +149,16 @@ mod tests {
             (Leftover::Open { open: 2, active: 2 }, "2 connections still open"),
             (Leftover::Open { open: 5, active: 1 }, "5 connections still open (1 in flight)"),
             (
-                Leftover::Arriving(Duration::from_millis(400)),
+                Leftover::Arriving { open: 0, ago: Duration::from_millis(400) },
                 "0 connections still open, but the last one came only 400ms ago",
+            ),
+            (
+                Leftover::Arriving { open: 1, ago: Duration::from_secs(2) },
+                "1 connection still open (none in flight), but the last one came only 2.0s ago",
+            ),
+            (
+                Leftover::Nothing { open: 7 },
+                "7 connections still open (none in flight), but the quiet time was not over",
             ),
         ] {
             assert_eq!(describe(&leftover), text);

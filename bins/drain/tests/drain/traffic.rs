@@ -73,6 +73,24 @@ fn requests_that_never_end_are_named_at_the_deadline() {
 }
 
 #[test]
+fn idle_connections_are_told_as_open_where_the_quiet_time_was_not_over() {
+    let (proxy, ship) = (Proxy::new(traffic(0, 7)), ship(200, ""));
+    let args = ["--quiet", "20s", "--proxy", &proxy.url(), "--ship", &ship.url()];
+    let run = quick(&args).start();
+    proxy.server.wait_for("GET /drain", 2);
+    run.terminate()
+        .expect_exit(75)
+        .expect_stderr("7 connections still open (none in flight), but the quiet time was not over");
+    let run = quick(&args).args(["--grace", "3s"]).start();
+    let looks = proxy.server.count("GET /drain");
+    proxy.server.wait_for("GET /drain", looks + 1);
+    proxy.set(traffic(0, 7));
+    run.wait()
+        .expect_exit(75)
+        .expect_stderr("7 connections still open (none in flight), but the last one came only ");
+}
+
+#[test]
 fn a_connection_on_the_port_holds_until_it_is_closed() {
     let (app, ship) = (App::new(), ship(200, ""));
     let connection = app.connect();
