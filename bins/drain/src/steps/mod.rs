@@ -192,13 +192,20 @@ impl Drain {
         let end = self.budget.usable().saturating_sub(later);
         let with_flush = end.saturating_sub(self.budget.share_of_flush());
         // Whether ship is there is asked only once it matters.
-        if self.budget.spent() < with_flush { with_flush } else { end.saturating_sub(self.flush_share()) }
+        let is_early = self.budget.spent() < with_flush.saturating_sub(self.last_look());
+        if is_early { with_flush } else { end.saturating_sub(self.flush_share()) }
+    }
+
+    /// The last look of the watch begins so long before its end, or it would never be answered in time.
+    fn last_look(&self) -> Duration {
+        self.budget.patience() / 20
     }
 
     /// What is kept back for the flush: nothing if there is no ship.
     fn flush_share(&self) -> Duration {
         let there = *self.ship_is_there.get_or_init(|| {
-            let deadline = self.short_deadline();
+            // A refusal comes at once. What is silent is there, and must not cost the other steps their share.
+            let deadline = Deadline::after(self.budget.patience() / 8);
             each(&self.config.ships, |ship| ship.given || ship.is_listening(deadline)).contains(&true)
         });
         if there { self.budget.share_of_flush() } else { Duration::ZERO }

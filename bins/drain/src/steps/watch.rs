@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use podkit_lifecycle::Deadline;
+
 use super::Drain;
 use crate::budget::show;
 use crate::figures::How;
@@ -73,13 +75,13 @@ impl Drain {
         self.shared.figures.source(sources.to_string());
         loop {
             let agreed = self.shared.leases.renewed();
-            if agreed != renewed && sources.retry_best(self.short_deadline()) {
+            if agreed != renewed && sources.retry_best(self.look_deadline()) {
                 watch.change_source(self.budget.spent());
                 self.shared.figures.source(sources.to_string());
             }
             renewed = agreed;
             let before = self.budget.spent();
-            let look = sources.look(self.short_deadline());
+            let look = sources.look(self.look_deadline());
             let now = self.budget.spent();
             let cost = now.saturating_sub(before);
             let pause = match look {
@@ -101,15 +103,24 @@ impl Drain {
                 }
                 Look::Blind => Pace::LAST,
             };
-            let end = self.watch_end();
-            if now >= end {
+            let last = self.watch_end().saturating_sub(self.last_look());
+            if now >= last {
                 return match watch.last() {
                     Some(_) if look != Look::Blind => End::Late(watch.leftover(now)),
                     _ => End::Blind,
                 };
             }
-            thread::sleep(pause.min(end.saturating_sub(now)));
+            thread::sleep(pause.min(last.saturating_sub(now)));
         }
+    }
+
+    /// For one question of the watch, which leaves the later steps their share.
+    fn look_patience(&self) -> Duration {
+        self.budget.patience().min(self.watch_end().saturating_sub(self.budget.spent()))
+    }
+
+    fn look_deadline(&self) -> Deadline {
+        self.budget.deadline(self.look_patience(), Duration::ZERO)
     }
 }
 

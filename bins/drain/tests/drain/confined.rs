@@ -13,7 +13,7 @@ use nix::unistd::Uid;
 use podkit_testkit::{Finished, Run, eventually, is_possible, program};
 
 use crate::kernel;
-use crate::support::{App, Proxy, Traffic};
+use crate::support::{Answer, App, Neighbour, Proxy, Traffic};
 
 /// Set within the namespaces, so that the inner tests do nothing elsewhere.
 const INSIDE: &str = "DRAIN_TEST_INSIDE";
@@ -161,6 +161,37 @@ fn inside_the_proxy_is_the_best_source() {
     assert!(!run.stderr().contains("quiet: nothing"), "{}", run.stderr());
     proxy.set(Traffic::default());
     run.wait().expect_exit(0).expect_stderr(&format!("source=\"{}\"", proxy.url()));
+}
+
+#[test]
+fn a_silent_ship_that_nobody_named_leaves_the_calls_their_share() {
+    inside(&["--net"], "inside_a_silent_ship_that_nobody_named");
+}
+
+/// It is asked whether it is there when the watch has to end, and the call takes a third of what it is promised.
+#[test]
+#[ignore = "`a_silent_ship_that_nobody_named_leaves_the_calls_their_share` runs it in a network namespace"]
+fn inside_a_silent_ship_that_nobody_named() {
+    inside_only!();
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = Proxy::new(Traffic { in_flight: 1, open: 1, last: None });
+    let args = ["--grace", "3s", "--proxy", &proxy.url()];
+    let alone = confined(dir.path(), &args).expect_exit(75).expect_stderr("no ship at http://127.0.0.1:9801");
+    let report = alone.stderr.lines().find(|line| line.starts_with("{\"report\"")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    let left = report["steps"][1]["left_seconds"].as_f64().unwrap();
+    assert!(left < 0.2, "where there is no ship the watch has its share too: {report}");
+
+    let ship = Neighbour::on(9801, |_| Answer::Silence);
+    let app = Neighbour::new(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        Answer::Reply(200, String::new())
+    });
+    let call = format!("POST {}/stop", app.url());
+    confined(dir.path(), &["--grace", "11s", "--proxy", &proxy.url(), "--then", &call])
+        .expect_exit(75)
+        .expect_stderr(&format!("{call} was answered with 200"));
+    assert_eq!(ship.lines()[0], "GET /livez");
 }
 
 #[test]

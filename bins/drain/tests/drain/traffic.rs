@@ -287,6 +287,31 @@ fn a_stuck_proxy_costs_some_of_the_budget_and_no_more() {
         .expect_stderr("\"source\":\"the kernel's socket table (INET_DIAG)\"");
 }
 
+/// The last look is at a proxy that hangs, and the call takes a third of what it is promised.
+#[test]
+fn a_proxy_that_hangs_at_the_end_of_the_watch_leaves_the_steps_their_share() {
+    let mut began = None;
+    let proxy = Neighbour::new(move |line| match line {
+        // The watch ends at 6.95 s: 10 s less a second for the call, two for ship, and the way out.
+        _ if began.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(6_750) => {
+            Answer::Silence
+        }
+        "GET /drain" => Answer::Reply(200, r#"{"in_flight":1,"ms_since_last_connection":null}"#.to_owned()),
+        line if lease_of(line).is_some() => Answer::Reply(200, "{}".to_owned()),
+        _ => Answer::Unknown,
+    });
+    let app = Neighbour::new(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        Answer::Reply(200, String::new())
+    });
+    let ship = ship(200, "");
+    let call = format!("POST {}/stop", app.url());
+    quick(&["--grace", "11s", "--proxy", &proxy.url(), "--ship", &ship.url(), "--then", &call])
+        .expect_exit(75)
+        .expect_stderr(&format!("{call} was answered with 200"))
+        .expect_stderr("1 connection still open");
+}
+
 #[test]
 fn a_single_failed_poll_changes_nothing() {
     let mut looks = 0;
