@@ -4,7 +4,7 @@
 //! back.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,6 +55,7 @@ impl Leases {
             holder: holder.clone(),
             query: format!("holder={holder}{}", peers.query()),
             budget,
+            is_known: AtomicBool::new(false),
             state: Mutex::default(),
         });
         Self { all: all.collect(), renewed: AtomicUsize::new(0) }
@@ -66,14 +67,15 @@ impl Leases {
         self.all.iter().map(|lease| &lease.proxy).zip(taken).collect()
     }
 
-    /// Renews the leases for as long as the process lives; also where the proxy was not there before: it may have been
-    /// restarted, and then it knows of no lease.
+    /// Renews the leases for as long as they are wanted; also where the proxy was not there before: it may have been
+    /// restarted, and then it knows of no lease. Each has a thread of its own, so that one that hangs delays no other.
     pub(crate) fn keep(&self) {
-        loop {
-            thread::sleep(TURN);
-            let agreed = each(&self.all, Lease::renew).into_iter().filter(|agreed| *agreed).count();
-            self.renewed.fetch_add(agreed, Ordering::Relaxed);
-        }
+        each(&self.all, |lease| {
+            while !lease.state().over {
+                thread::sleep(TURN);
+                self.renewed.fetch_add(usize::from(lease.renew()), Ordering::Relaxed);
+            }
+        });
     }
 
     /// How many renewals a proxy has agreed to so far: when it grows, one that was lost may be back.
@@ -84,7 +86,7 @@ impl Leases {
     /// The proxies that have answered: theirs is the traffic that is known. All where none has.
     pub(crate) fn known(&self) -> Vec<&Sidecar> {
         let known: Vec<_> =
-            self.all.iter().filter(|lease| lease.state().answered).map(|lease| &lease.proxy).collect();
+            self.all.iter().filter(|lease| lease.is_known()).map(|lease| &lease.proxy).collect();
         if known.is_empty() { self.all.iter().map(|lease| &lease.proxy).collect() } else { known }
     }
 
@@ -99,8 +101,6 @@ impl Leases {
 struct State {
     asked: Option<Instant>,
     held: bool,
-    /// A proxy is there, whether it drains or not.
-    answered: bool,
     /// Given back, or never wanted: no more is asked.
     over: bool,
     /// The proxy takes only a length: it may be an older one.
@@ -115,12 +115,18 @@ struct Lease {
     /// Of the query: that name, and which peers are no clients.
     query: String,
     budget: Budget,
+    /// A proxy is there, whether it drains or not. Beside the lock, which a question to one that hangs keeps for long.
+    is_known: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Lease {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Taken {
@@ -193,12 +199,13 @@ impl Lease {
         }
         match answer {
             Ok(answer) if is_good(&answer) => {
-                (state.held, state.answered) = (true, true);
+                state.held = true;
+                self.is_known.store(true, Ordering::Relaxed);
                 Taken::Held(length)
             }
             Ok(answer) => {
                 // One that is stopping may refuse a lease and tell what it knows all the same.
-                state.answered = self.proxy.given;
+                self.is_known.store(self.proxy.given, Ordering::Relaxed);
                 let proxy = &self.proxy.target;
                 Taken::Refused(format!("POST {proxy}{path} was answered with {}", said(&answer)))
             }

@@ -45,6 +45,20 @@ fn one_proxy_that_was_never_there_leaves_the_others_to_tell() {
     run.wait().expect_exit(0).expect_stderr(&format!("cannot connect to {gone}"));
 }
 
+/// It is asked for its lease nearly all the time, and each of these questions takes 2 s.
+#[test]
+fn one_proxy_that_hangs_from_the_start_leaves_the_others_their_looks() {
+    let (a, hangs, ship) = (Proxy::new(traffic(1, 1)), Neighbour::new(|_| Answer::Silence), ship(200, ""));
+    let run = quick(&["--proxy", &a.url(), "--proxy", &hangs.url(), "--ship", &ship.url()]).start();
+    a.server.wait_for("GET /drain", 14);
+    let requests = a.server.requests();
+    let mut looks = requests.iter().filter(|request| request.line == "GET /drain").map(|request| request.at);
+    let (first, last) = (looks.next().unwrap(), looks.nth(12).unwrap());
+    assert!(last - first < Duration::from_secs(15), "13 pauses of up to 500 ms: {:?}", last - first);
+    a.set(traffic(0, 1));
+    run.wait().expect_exit(0);
+}
+
 #[test]
 fn one_proxy_that_goes_away_makes_way_for_the_socket_table() {
     let (a, b, ship, app) = (Proxy::new(traffic(0, 0)), Proxy::new(traffic(1, 1)), ship(200, ""), App::new());
