@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use podkit_cli::chain;
-use podkit_http_client::Response;
+use podkit_http_client::{Error, Response};
 use podkit_lifecycle::Deadline;
 use serde_json::Value;
 use tracing::{debug, warn};
@@ -90,7 +90,7 @@ impl Leases {
         if known.is_empty() { self.all.iter().map(|lease| &lease.proxy).collect() } else { known }
     }
 
-    /// Ends the drain at each proxy where it was held. Says what came of it.
+    /// Ends the drain at each proxy where it is or may be held. Says what came of it.
     pub(crate) fn give_back(&self) -> String {
         let said: Vec<String> = each(&self.all, Lease::give_back).into_iter().flatten().collect();
         if said.is_empty() { "no lease was held".to_owned() } else { said.join("; ") }
@@ -101,6 +101,8 @@ impl Leases {
 struct State {
     asked: Option<Instant>,
     held: bool,
+    /// The proxy drains for us, or may: it agreed, or took a question and its answer was lost.
+    is_owed: bool,
     /// Given back, or never wanted: no more is asked.
     over: bool,
     /// The proxy takes only a length: it may be an older one.
@@ -149,11 +151,11 @@ impl Lease {
         matches!(taken, Taken::Held(_))
     }
 
-    /// What came of it, if it was held.
+    /// What came of it, if it was or may have been held.
     fn give_back(&self) -> Option<String> {
         let mut state = self.state();
         state.over = true;
-        if !state.held {
+        if !state.is_owed {
             return None;
         }
         let path = if state.plain { "/drain".to_owned() } else { format!("/drain?holder={}", self.holder) };
@@ -197,6 +199,11 @@ impl Lease {
                 warn!("{proxy} takes only the length of a lease, so that probes are traffic to it: {why}");
             }
         }
+        // What was sent may have been taken, whatever became of the answer, unless that is a refusal.
+        state.is_owed |= match &answer {
+            Ok(answer) => is_good(answer),
+            Err(error) => !matches!(error, Error::Connect { .. }),
+        };
         match answer {
             Ok(answer) if is_good(&answer) => {
                 state.held = true;

@@ -155,6 +155,34 @@ fn the_lease_is_given_back_to_an_older_proxy_too() {
     assert_eq!(proxy.count("DELETE /drain"), 1);
 }
 
+/// A proxy that took the lease and answered too late would stay unready for as long as the lease is.
+#[test]
+fn a_lease_that_may_have_been_taken_is_given_back() {
+    let proxy = Neighbour::new(|line| match line {
+        line if line.starts_with("DELETE /drain?holder=") => Answer::Reply(200, "{}".to_owned()),
+        _ => Answer::Silence,
+    });
+    let run = quick(&["--proxy", &proxy.url()]).start();
+    run.wait_for_stderr("got no answer in time");
+    run.signal(Signal::SIGINT);
+    run.wait().expect_exit(1).expect_stderr("the lease was given back to");
+    assert_eq!(proxy.count("DELETE"), 1);
+}
+
+#[test]
+fn a_lease_that_was_refused_or_never_asked_for_is_not_given_back() {
+    let proxy = Neighbour::new(|line| match line {
+        "GET /drain" => Answer::Reply(200, r#"{"in_flight":1,"ms_since_last_connection":null}"#.to_owned()),
+        line if lease_of(line).is_some() => Answer::Reply(503, String::new()),
+        _ => Answer::Unknown,
+    });
+    let gone = format!("http://127.0.0.1:{}", podkit_testkit::free_port());
+    let run = quick(&["--proxy", &proxy.url(), "--proxy", &gone]).start();
+    proxy.wait_for("GET /drain", 1);
+    run.signal(Signal::SIGINT);
+    run.wait().expect_exit(1).expect_stderr("no lease was held");
+}
+
 /// Looks are frequent at first and where something changes, and rare where nothing does.
 #[test]
 fn looks_become_rarer_until_something_changes() {
