@@ -1,11 +1,11 @@
 //! The drain leases at the proxies: taken, renewed while the drain works, given back when it is cancelled.
 //!
-//! Never reads the traffic. One lock holds for each question, so that a renewal on its way can not undo a giving
-//! back.
+//! Never reads the traffic: a look at the figures tells only a proxy from something else. One lock holds for each
+//! question, so that a renewal on its way can not undo a giving back.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use crate::budget::Budget;
 use crate::peers::Peers;
 use crate::sidecar::{Sidecar, each};
+use crate::source::{SourceError, figures};
 
 /// How much longer than the grace period the lease is: the proxy must not turn ready while the kubelet is a little
 /// late, and should soon if the pod lives on (a liveness restart, contract 3 point 3).
@@ -25,25 +26,32 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// Between looks at whether a renewal is due.
 const TURN: Duration = Duration::from_millis(100);
 
-/// What became of the first try.
+/// What became of a question for the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// The proxy drains, for this long unless renewed.
     Held(Duration),
-    /// There is no proxy in this pod.
-    Absent,
-    /// Something answered, but not with a lease.
+    /// There is no proxy in this pod; why what answered is none.
+    Absent(Option<String>),
+    /// The proxy answered, but not with a lease.
     Refused(String),
-    /// No answer.
+    /// No answer that tells anything: a proxy may be there, or come back.
     Failed(String),
+}
+
+impl Taken {
+    /// Whether it is a proxy's answer.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Held(_) | Self::Refused(_))
+    }
 }
 
 /// All leases; shared with the threads that renew them and that watch signals.
 #[derive(Debug)]
 pub(crate) struct Leases {
     all: Vec<Lease>,
-    /// How many renewals a proxy agreed to.
-    renewed: AtomicUsize,
+    /// How many renewals a proxy answered.
+    answers: AtomicUsize,
 }
 
 impl Leases {
@@ -58,7 +66,7 @@ impl Leases {
             is_known: AtomicBool::new(false),
             state: Mutex::default(),
         });
-        Self { all: all.collect(), renewed: AtomicUsize::new(0) }
+        Self { all: all.collect(), answers: AtomicUsize::new(0) }
     }
 
     /// Asks for each lease the first time.
@@ -73,14 +81,19 @@ impl Leases {
         each(&self.all, |lease| {
             while !lease.state().over {
                 thread::sleep(TURN);
-                self.renewed.fetch_add(usize::from(lease.renew()), Ordering::Relaxed);
+                self.answers.fetch_add(usize::from(lease.renew()), Ordering::Relaxed);
             }
         });
     }
 
-    /// How many renewals a proxy has agreed to so far: when it grows, one that was lost may be back.
-    pub(crate) fn renewed(&self) -> usize {
-        self.renewed.load(Ordering::Relaxed)
+    /// How many renewals a proxy has answered so far: when it grows, one that was lost may be back.
+    pub(crate) fn answers(&self) -> usize {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Asks once more, out of turn: those that have never answered, or all. True if one does.
+    pub(crate) fn retry(&self, all: bool, patience: Duration) -> bool {
+        each(&self.all, |lease| (all || !lease.is_known()) && lease.retry(patience)).contains(&true)
     }
 
     /// The proxies that have answered: theirs is the traffic that is known. All where none has.
@@ -97,16 +110,23 @@ impl Leases {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// When the last question ended, and how.
     asked: Option<Instant>,
-    held: bool,
+    last: Taken,
     /// The proxy drains for us, or may: it agreed, or took a question and its answer was lost.
     is_owed: bool,
     /// Given back, or never wanted: no more is asked.
     over: bool,
     /// The proxy takes only a length: it may be an older one.
     plain: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { asked: None, last: Taken::Absent(None), is_owed: false, over: false, plain: false }
+    }
 }
 
 #[derive(Debug)]
@@ -133,22 +153,43 @@ impl Lease {
 
     fn take(&self) -> Taken {
         let mut state = self.state();
-        let taken = self.ask(&mut state);
-        // At the default address nobody need be, so what is not a proxy at first is left alone.
-        state.over = state.over || (!state.held && !self.proxy.given);
-        taken
+        self.ask(&mut state, self.budget.patience());
+        // At the default address nobody need be, so what is no proxy at first is left alone.
+        state.over |= matches!(state.last, Taken::Absent(_));
+        state.last.clone()
     }
 
-    /// Asks again if it is time to. True if the proxy agreed.
+    /// Asks again if it is time to. True if the proxy answered.
     fn renew(&self) -> bool {
         let mut state = self.state();
-        let due = state.asked.is_some_and(|asked| asked.elapsed() >= self.interval());
-        if state.over || !due {
+        let interval = self.interval(&state.last);
+        if state.over || state.asked.is_none_or(|asked| asked.elapsed() < interval) {
             return false;
         }
-        let taken = self.ask(&mut state);
-        debug!(?taken, "lease renewed");
-        matches!(taken, Taken::Held(_))
+        self.ask(&mut state, self.budget.patience());
+        debug!(taken = ?state.last, "lease renewed");
+        state.last.is_answer()
+    }
+
+    /// Asks now, or waits for the end of a question that is on its way. True if the proxy answers.
+    fn retry(&self, patience: Duration) -> bool {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let (began, deadline) = (Instant::now(), Deadline::after(patience));
+        let mut state = loop {
+            match self.state.try_lock() {
+                Ok(state) => break state,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if deadline.expired() => return false,
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+            }
+        };
+        if state.over {
+            return false;
+        }
+        if state.asked.is_none_or(|asked| asked < began) {
+            self.ask(&mut state, deadline.remaining());
+        }
+        state.last.is_answer()
     }
 
     /// What came of it, if it was or may have been held.
@@ -160,7 +201,7 @@ impl Lease {
         }
         let path = if state.plain { "/drain".to_owned() } else { format!("/drain?holder={}", self.holder) };
         let proxy = &self.proxy.target;
-        Some(match self.proxy.ask("DELETE", &path, self.deadline()) {
+        Some(match self.proxy.ask("DELETE", &path, self.deadline(self.budget.patience())) {
             Ok(answer) if is_good(&answer) && is_held_on(&answer) => {
                 format!("the lease was given back to {proxy}, which another drain holds")
             }
@@ -175,18 +216,23 @@ impl Lease {
     }
 
     /// For one question.
-    fn deadline(&self) -> Deadline {
-        self.budget.deadline(self.budget.patience(), Duration::ZERO)
+    fn deadline(&self, patience: Duration) -> Deadline {
+        self.budget.deadline(patience, Duration::ZERO)
     }
 
-    fn ask(&self, state: &mut State) -> Taken {
-        if state.over {
-            return Taken::Absent;
-        }
+    fn ask(&self, state: &mut State, patience: Duration) {
+        state.last = self.asked(state, patience);
         state.asked = Some(Instant::now());
+        self.is_known.fetch_or(state.last.is_answer(), Ordering::Relaxed);
+    }
+
+    fn asked(&self, state: &mut State, patience: Duration) -> Taken {
+        if state.over {
+            return Taken::Absent(None);
+        }
         let length = self.budget.until_kill() + MARGIN;
         let plain = format!("/drain?lease={}s", length.as_secs() + 1);
-        let post = |path: &str| self.proxy.ask("POST", path, self.deadline());
+        let post = |path: &str| self.proxy.ask("POST", path, self.deadline(patience));
         let mut path = if state.plain { plain.clone() } else { format!("{plain}&{}", self.query) };
         let mut answer = post(&path);
         if let Some(refusal) = answer.as_ref().ok().filter(|answer| !state.plain && is_our_fault(answer)) {
@@ -205,27 +251,38 @@ impl Lease {
             Err(error) => !matches!(error, Error::Connect { .. }),
         };
         match answer {
-            Ok(answer) if is_good(&answer) => {
-                state.held = true;
-                self.is_known.store(true, Ordering::Relaxed);
-                Taken::Held(length)
-            }
+            Ok(answer) if is_good(&answer) => Taken::Held(length),
             Ok(answer) => {
-                // One that is stopping may refuse a lease and tell what it knows all the same.
-                self.is_known.store(self.proxy.given, Ordering::Relaxed);
-                let proxy = &self.proxy.target;
-                Taken::Refused(format!("POST {proxy}{path} was answered with {}", said(&answer)))
+                let refusal = format!("POST {}{path} was answered with {}", self.proxy.target, said(&answer));
+                self.refused(answer.status, refusal, patience)
             }
-            Err(error) if self.proxy.is_absent(&error) => Taken::Absent,
+            Err(error) if self.proxy.is_absent(&error) => Taken::Absent(None),
             Err(error) => Taken::Failed(chain(&error)),
         }
     }
 
-    /// Often enough that a proxy that was restarted is soon told.
-    fn interval(&self) -> Duration {
+    /// One that is stopping may refuse a lease and tell what it knows all the same. At the default address something else
+    /// may be, which tells nothing: by its refusals it is known, while a failure may be that of a proxy.
+    fn refused(&self, status: u16, refusal: String, patience: Duration) -> Taken {
+        if self.proxy.given {
+            return Taken::Refused(refusal);
+        }
+        match figures(&self.proxy, self.deadline(patience)) {
+            Ok(_) => Taken::Refused(refusal),
+            Err(_) if status < 500 => Taken::Absent(Some(refusal)),
+            Err(SourceError::Status { status: ..500, .. }) => Taken::Absent(Some(refusal)),
+            Err(error) => Taken::Failed(chain(&error)),
+        }
+    }
+
+    /// Often enough that a proxy that was restarted is soon told; one that does not drain yet is sending no clients away.
+    fn interval(&self, last: &Taken) -> Duration {
         const MOST: Duration = Duration::from_secs(5);
         const LEAST: Duration = Duration::from_millis(500);
-        (self.budget.whole() / 6).clamp(LEAST, MOST)
+        match last {
+            Taken::Held(_) => (self.budget.whole() / 6).clamp(LEAST, MOST),
+            _ => LEAST,
+        }
     }
 }
 

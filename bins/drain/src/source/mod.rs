@@ -83,7 +83,12 @@ impl Sources {
 
     /// Whether there is nothing to ask and nothing that could come back.
     pub(crate) fn is_empty(&self) -> bool {
-        self.current >= self.all.len()
+        self.all.is_empty()
+    }
+
+    /// Whether the best one tells.
+    pub(crate) fn is_best(&self) -> bool {
+        self.current == 0
     }
 
     pub(crate) fn look(&mut self, deadline: Deadline) -> Look {
@@ -176,7 +181,7 @@ mod tests {
         let looks: Vec<Look> = (0..8).map(|_| sources.look(soon())).collect();
         let (miss, change) = (Look::Missed, Look::Changed);
         assert_eq!(looks, [miss, miss, change, Look::Saw(sample(7)), miss, miss, change, Look::Blind]);
-        assert!(sources.is_empty());
+        assert!(!sources.is_empty(), "the best one may come back");
     }
 
     #[test]

@@ -107,37 +107,24 @@ impl Drain {
     fn begin(&self) -> Sources {
         self.shared.progress.set("asking the proxy to drain");
         let started = self.budget.spent();
-        let mut figures = ProxyDrain::new(Arc::clone(&self.shared.leases));
         let (mut asks_proxy, mut from_proxy) = (false, false);
         for (proxy, taken) in self.shared.leases.take() {
-            let (how, detail) = match &taken {
+            asks_proxy |= !matches!(taken, Taken::Absent(_));
+            // One that failed may come back: until then the next source tells.
+            from_proxy |= matches!(taken, Taken::Held(_) | Taken::Refused(_));
+            let (how, detail) = match taken {
                 Taken::Held(length) => {
-                    (How::Done, format!("{} drains, for {} unless renewed", proxy.target, show(*length)))
+                    (How::Done, format!("{} drains, for {} unless renewed", proxy.target, show(length)))
                 }
-                Taken::Absent => (How::Skipped, format!("no proxy at {}", proxy.target)),
-                Taken::Refused(why) | Taken::Failed(why) if proxy.given => (How::Failed, why.clone()),
-                Taken::Refused(why) | Taken::Failed(why) => {
-                    (How::Skipped, format!("no proxy at {}: {why}", proxy.target))
-                }
+                Taken::Absent(None) => (How::Skipped, format!("no proxy at {}", proxy.target)),
+                Taken::Absent(Some(why)) => (How::Skipped, format!("no proxy at {}: {why}", proxy.target)),
+                Taken::Refused(why) | Taken::Failed(why) => (How::Failed, why),
             };
             Step { started, ..self.step("lease") }.end(how, detail);
-            let (asks, from) = match taken {
-                Taken::Held(_) => (true, true),
-                // A proxy that is stopping may refuse a lease and tell what it knows all the same. Something else at
-                // the default address tells nothing.
-                Taken::Refused(_) => {
-                    let tells = proxy.given || figures.poll(self.short_deadline()).is_ok();
-                    (tells, tells)
-                }
-                // It may come back.
-                Taken::Failed(_) => (proxy.given, false),
-                Taken::Absent => (false, false),
-            };
-            (asks_proxy, from_proxy) = (asks_proxy || asks, from_proxy || from);
         }
         let mut all: Vec<Box<dyn Source>> = Vec::new();
         if asks_proxy {
-            all.push(Box::new(figures));
+            all.push(Box::new(ProxyDrain::new(Arc::clone(&self.shared.leases))));
         }
         if !self.config.ports.is_empty() {
             let (ports, peers) = (&self.config.ports, &self.config.peers);
@@ -179,11 +166,6 @@ impl Drain {
             take("run", program, &run);
         }
         (!failures.is_empty()).then(|| failures.join("; "))
-    }
-
-    /// For one question to a neighbour.
-    fn short_deadline(&self) -> Deadline {
-        self.budget.deadline(self.budget.patience(), Duration::ZERO)
     }
 
     /// When the watch must have ended, counted from the start, so that the later steps have their share.

@@ -71,15 +71,14 @@ impl Drain {
         let mut watch = Watch::new(self.config.rule, self.budget.spent());
         let mut pace = Pace::default();
         self.shared.progress.set("waiting for traffic to leave");
-        let mut renewed = self.shared.leases.renewed();
+        let mut heard = self.shared.leases.answers();
         self.shared.figures.source(sources.to_string());
         loop {
-            let agreed = self.shared.leases.renewed();
-            if agreed != renewed && sources.retry_best(self.look_deadline()) {
-                watch.change_source(self.budget.spent());
-                self.shared.figures.source(sources.to_string());
+            let answers = self.shared.leases.answers();
+            if answers != heard && sources.retry_best(self.look_deadline()) {
+                self.change_source(&mut watch, sources);
             }
-            renewed = agreed;
+            heard = answers;
             let before = self.budget.spent();
             let look = sources.look(self.look_deadline());
             let now = self.budget.spent();
@@ -89,7 +88,10 @@ impl Drain {
                     let decision = watch.observe(now, sample);
                     self.shared.figures.sample(sample, now);
                     if decision == Decision::Quiet {
-                        return End::Quiet;
+                        if !self.another_tells(sources) {
+                            return End::Quiet;
+                        }
+                        self.change_source(&mut watch, sources);
                     }
                     self.shared.progress.set(describe(&standing(sample)));
                     pace.after(now, sample, decision, cost)
@@ -97,8 +99,7 @@ impl Drain {
                 // What did not answer most likely took its time waiting, and costs nobody anything.
                 Look::Missed => Pace::FIRST,
                 Look::Changed => {
-                    watch.change_source(now);
-                    self.shared.figures.source(sources.to_string());
+                    self.change_source(&mut watch, sources);
                     Duration::ZERO
                 }
                 Look::Blind => Pace::LAST,
@@ -112,6 +113,19 @@ impl Drain {
             }
             thread::sleep(pause.min(last.saturating_sub(now)));
         }
+    }
+
+    fn change_source(&self, watch: &mut Watch, sources: &Sources) {
+        watch.change_source(self.budget.spent());
+        self.shared.figures.source(sources.to_string());
+    }
+
+    /// Traffic counts as gone only once the proxies that do not tell it were asked again: what was away for a moment may be
+    /// back, and what it has in flight by loopback the kernel's table leaves out. True if one tells it from now on.
+    fn another_tells(&self, sources: &mut Sources) -> bool {
+        let is_best = sources.is_best();
+        self.shared.leases.retry(!is_best, self.look_patience())
+            && (is_best || sources.retry_best(self.look_deadline()))
     }
 
     /// For one question of the watch, which leaves the later steps their share.

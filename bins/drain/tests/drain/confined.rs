@@ -8,12 +8,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::Uid;
 use podkit_testkit::{Finished, Run, eventually, is_possible, program};
 
 use crate::kernel;
-use crate::support::{Answer, App, Neighbour, Proxy, Traffic};
+use crate::support::{Answer, App, Neighbour, Proxy, Traffic, lease_of, slow_proxy};
 
 /// Set within the namespaces, so that the inner tests do nothing elsewhere.
 const INSIDE: &str = "DRAIN_TEST_INSIDE";
@@ -161,6 +163,54 @@ fn inside_the_proxy_is_the_best_source() {
     assert!(!run.stderr().contains("quiet: nothing"), "{}", run.stderr());
     proxy.set(Traffic::default());
     run.wait().expect_exit(0).expect_stderr(&format!("source=\"{}\"", proxy.url()));
+}
+
+/// Where the default port of contract 2 is this test's own.
+#[test]
+fn a_proxy_that_nobody_named_is_told_from_something_else() {
+    inside(&["--net"], "inside_a_proxy_that_nobody_named_is_told");
+}
+
+#[test]
+#[ignore = "`a_proxy_that_nobody_named_is_told_from_something_else` runs it in a network namespace"]
+fn inside_a_proxy_that_nobody_named_is_told() {
+    const PORT: u16 = 9802;
+    const FIGURES: &str = r#"{"in_flight":0,"ms_since_last_connection":null}"#;
+    inside_only!();
+    let dir = tempfile::tempdir().unwrap();
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let late = slow_proxy(PORT, &is_busy);
+    let run = confined(dir.path(), &[]).start();
+    late.wait_for("GET /drain", 3);
+    is_busy.store(false, Ordering::Release);
+    run.wait()
+        .expect_exit(0)
+        .expect_stderr("/drain?lease=")
+        .expect_stderr("got no answer in time")
+        .expect_stderr("quiet: nothing active");
+    drop(late);
+
+    for (to_post, to_get) in [(404, 404), (501, 404), (404, 500)] {
+        let other = Neighbour::on(PORT, move |line| {
+            Answer::Reply(if line.starts_with("POST") { to_post } else { to_get }, String::new())
+        });
+        let finished = confined(dir.path(), &[]).expect_exit(0).expect_stderr("no traffic to watch");
+        finished.expect_stderr("INFO no proxy at http://127.0.0.1:9802: POST ");
+        assert!(other.lines().iter().all(|line| line == "GET /drain" || lease_of(line).is_some()));
+    }
+
+    let mut asked = 0;
+    let stopping = Neighbour::on(PORT, move |line| {
+        asked += 1;
+        match line {
+            // The second question is the look that tells it from something else.
+            _ if asked == 2 => Answer::Reply(503, String::new()),
+            "GET /drain" => Answer::Reply(200, FIGURES.to_owned()),
+            _ => Answer::Reply(503, String::new()),
+        }
+    });
+    confined(dir.path(), &[]).expect_exit(0).expect_stderr("quiet: nothing active");
+    assert!(stopping.count("GET /drain") > 1);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Several proxies and several ships.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship};
+use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, slow_proxy};
 use podkit_testkit::{Signal, free_port};
 
 fn traffic(in_flight: u64, open: u64) -> Traffic {
@@ -43,6 +45,19 @@ fn one_proxy_that_was_never_there_leaves_the_others_to_tell() {
     assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
     a.set(traffic(0, 0));
     run.wait().expect_exit(0).expect_stderr(&format!("cannot connect to {gone}"));
+}
+
+#[test]
+fn one_proxy_that_failed_is_asked_once_more_before_the_others_are_enough() {
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let (a, b, ship) = (Proxy::new(traffic(0, 0)), slow_proxy(0, &is_busy), ship(200, ""));
+    let run = quick(&["--quiet", "0s", "--min-delay", "0s"])
+        .args(["--proxy", &a.url(), "--proxy", &b.url(), "--ship", &ship.url()])
+        .start();
+    b.wait_for("GET /drain", 3);
+    assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
+    is_busy.store(false, Ordering::Release);
+    run.wait().expect_exit(0).expect_stderr(&format!("\"source\":\"{}, {}\"", a.url(), b.url()));
 }
 
 /// It is asked for its lease nearly all the time, and each of these questions takes 2 s.

@@ -228,6 +228,23 @@ impl Proxy {
     }
 }
 
+/// A proxy that leaves the first question without an answer, and has a request in flight as long as this says so.
+pub(crate) fn slow_proxy(port: u16, is_busy: &Arc<AtomicBool>) -> Neighbour {
+    let (is_busy, mut asked) = (Arc::clone(is_busy), 0);
+    Neighbour::on(port, move |line| {
+        asked += 1;
+        let in_flight = u8::from(is_busy.load(Ordering::Acquire));
+        match line {
+            _ if asked == 1 => Answer::Silence,
+            "GET /drain" => {
+                Answer::Reply(200, format!(r#"{{"in_flight":{in_flight},"ms_since_last_connection":null}}"#))
+            }
+            line if lease_of(line).is_some() => Answer::Reply(200, "{}".to_owned()),
+            _ => Answer::Unknown,
+        }
+    })
+}
+
 /// A ship that gives each flush the same answer.
 pub(crate) fn ship(status: u16, body: &'static str) -> Neighbour {
     Neighbour::new(move |line| match line.strip_prefix("POST /flush?wait=") {

@@ -1,9 +1,13 @@
 //! When the watch ends, by each source of knowledge.
 
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, lease_of, quick, ship, timed};
+use crate::support::{
+    Answer, App, Neighbour, Proxy, Traffic, drain, lease_of, quick, ship, slow_proxy, timed,
+};
 use podkit_testkit::Signal;
 
 /// What `quick` sets.
@@ -268,6 +272,52 @@ fn a_proxy_that_comes_back_is_told_to_drain_and_asked_again() {
     drop(connection);
 }
 
+/// A starved proxy takes longer than the drain has patience.
+#[test]
+fn a_proxy_whose_first_answer_is_late_still_holds_the_drain() {
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let (proxy, ship) = (slow_proxy(0, &is_busy), ship(200, ""));
+    let run = quick(&["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.wait_for("GET /drain", 3);
+    assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
+    is_busy.store(false, Ordering::Release);
+    run.wait()
+        .expect_exit(0)
+        .expect_stderr("got no answer in time")
+        .expect_stderr("quiet: nothing active")
+        .refuse_stderr("no traffic to watch");
+}
+
+#[test]
+fn a_proxy_that_is_away_at_first_is_asked_again_soon() {
+    let (port, ship) = (podkit_testkit::free_port(), ship(200, ""));
+    let url = format!("http://127.0.0.1:{port}");
+    // A lease that is held would be renewed every 5 s.
+    let run = quick(&["--grace", "60s", "--proxy", &url, "--ship", &ship.url()]).start();
+    run.wait_for_stderr("cannot connect to http://127.0.0.1:");
+    let (is_busy, back) = (Arc::new(AtomicBool::new(true)), Instant::now());
+    let proxy = slow_proxy(port, &is_busy);
+    proxy.wait_for("POST /drain?lease=", 1);
+    assert!(back.elapsed() < Duration::from_millis(2_500), "{:?}", back.elapsed());
+    proxy.wait_for("GET /drain", 2);
+    assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
+    is_busy.store(false, Ordering::Release);
+    run.wait().expect_exit(0).expect_stderr("can be told from").refuse_stderr("no traffic to watch");
+}
+
+/// What is in flight at the proxy is loopback's in the socket table, which is quiet from the first look on.
+#[test]
+fn a_proxy_that_failed_is_asked_once_more_before_the_traffic_counts_as_gone() {
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let (app, proxy, ship) = (App::new(), slow_proxy(0, &is_busy), ship(200, ""));
+    let args = ["--quiet", "0s", "--min-delay", "0s", "--port", &app.port];
+    let run = quick(&args).args(["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.wait_for("GET /drain", 3);
+    assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
+    is_busy.store(false, Ordering::Release);
+    run.wait().expect_exit(0).expect_stderr("can be told from").expect_stderr("quiet: nothing active");
+}
+
 #[test]
 fn a_proxy_that_was_named_and_is_not_there_is_a_warning() {
     let (app, ship) = (App::new(), ship(200, ""));
@@ -285,6 +335,35 @@ fn a_stuck_proxy_costs_some_of_the_budget_and_no_more() {
         .expect_exit(0)
         .expect_stderr("got no answer in time")
         .expect_stderr("\"source\":\"the kernel's socket table (INET_DIAG)\"");
+}
+
+/// It still has its lease, so that it would not be asked for it again within 4 s.
+#[test]
+fn a_proxy_that_was_lost_is_asked_once_more_before_the_traffic_counts_as_gone() {
+    let (is_busy, mut looks) = (Arc::new(AtomicBool::new(true)), 0);
+    let busy = Arc::clone(&is_busy);
+    let proxy = Neighbour::new(move |line| {
+        looks += usize::from(line == "GET /drain");
+        let in_flight = u8::from(busy.load(Ordering::Acquire));
+        match (line, looks) {
+            ("GET /drain", 3..=5) => Answer::Reply(500, String::new()),
+            ("GET /drain", _) => {
+                Answer::Reply(200, format!(r#"{{"in_flight":{in_flight},"ms_since_last_connection":null}}"#))
+            }
+            (line, _) if lease_of(line).is_some() => Answer::Reply(200, "{}".to_owned()),
+            _ => Answer::Unknown,
+        }
+    });
+    let (app, ship) = (App::new(), ship(200, ""));
+    let run = quick(&["--port", &app.port, "--proxy", &proxy.url(), "--ship", &ship.url()]).start();
+    proxy.wait_for("GET /drain", 8);
+    assert_eq!(ship.count("POST"), 0, "it went on with a request in flight");
+    is_busy.store(false, Ordering::Release);
+    run.wait()
+        .expect_exit(0)
+        .expect_stderr("cannot tell the traffic from")
+        .expect_stderr("can be told from")
+        .expect_stderr("quiet: nothing active");
 }
 
 /// The last look is at a proxy that hangs, and the call takes a third of what it is promised.
