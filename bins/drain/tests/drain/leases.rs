@@ -57,7 +57,7 @@ fn each_drain_holds_the_proxy_by_a_name_of_its_own() {
     let (proxy, ship) = (Proxy::new(Traffic { in_flight: 1, ..Traffic::default() }), ship(200, ""));
     let start = || quick(&["--reserve", "22s", "--proxy", &proxy.url(), "--ship", &ship.url()]).start();
     let (first, second) = (start(), start());
-    proxy.server.wait_for("POST /drain?lease=", 6);
+    proxy.server.wait_for("POST /drain?lease=", 4);
     first.signal(Signal::SIGINT);
     first.wait().expect_exit(1).expect_stderr("the lease was given back to");
     proxy.set(Traffic::default());
@@ -181,6 +181,27 @@ fn a_lease_that_was_refused_or_never_asked_for_is_not_given_back() {
     proxy.wait_for("GET /drain", 1);
     run.signal(Signal::SIGINT);
     run.wait().expect_exit(1).expect_stderr("no lease was held");
+}
+
+/// The giving back of another one takes long meanwhile.
+#[test]
+fn a_lease_that_is_given_back_is_not_asked_for_again() {
+    let refusing = Neighbour::new(|line| match line {
+        "GET /drain" => Answer::Reply(200, r#"{"in_flight":1,"ms_since_last_connection":null}"#.to_owned()),
+        line if lease_of(line).is_some() => Answer::Reply(503, String::new()),
+        _ => Answer::Unknown,
+    });
+    let silent = Neighbour::new(|_| Answer::Silence);
+    let run = quick(&["--proxy", &refusing.url(), "--proxy", &silent.url()]).start();
+    refusing.wait_for("GET /drain", 1);
+    run.signal(Signal::SIGINT);
+    silent.wait_for("DELETE /drain", 1);
+    let cancelled = std::time::Instant::now();
+    run.wait().expect_exit(1).expect_stderr("the lease could not be given back");
+    // It is asked every 500 ms while it refuses, and the one that is silent has 2 s.
+    let late = refusing.requests().into_iter().filter(|request| request.line.starts_with("POST"));
+    let late: Vec<_> = late.filter(|request| request.at > cancelled + Duration::from_millis(500)).collect();
+    assert!(late.is_empty(), "{late:?}");
 }
 
 /// Looks are frequent at first and where something changes, and rare where nothing does.

@@ -189,7 +189,7 @@ impl Drop for Caller {
 fn probes_through_the_proxys_port_do_not_hold_the_drain() {
     let (pod, ship) = (Pod::http(), ship(200, ""));
     let kubelet = Caller::http(pod.port, PROBE);
-    let finished = pod.drain(&ship).finish();
+    let finished = pod.drain(&ship).args(["--min-delay", "3s"]).finish();
     let during = kubelet.calls();
     kubelet.end();
     finished.expect_exit(0).expect_stderr("quiet: nothing active, nothing new for 1.0s");

@@ -22,7 +22,7 @@ fn the_lease_is_taken_first_and_renewed_while_the_drain_works() {
     let (proxy, ship) = (Proxy::new(traffic(1, 1)), ship(200, ""));
     let run = drain(&["--grace", "20s", "--reserve", "17s", "--quiet", "0s", "--min-delay", "0s"]);
     let run = run.args(["--proxy", &proxy.url(), "--ship", &ship.url()]).start();
-    proxy.server.wait_for("POST /drain", 3);
+    proxy.server.wait_for("POST /drain", 2);
     proxy.set(traffic(0, 1));
     run.wait().expect_exit(0);
 
@@ -252,23 +252,46 @@ fn a_proxy_that_goes_away_makes_way_for_the_socket_table() {
     run.wait().expect_exit(0).expect_stderr("\"source\":\"the kernel's socket table (INET_DIAG)\"");
 }
 
+/// Between the two nobody looked, so that what came meanwhile was not seen.
+#[test]
+fn the_quiet_time_counts_anew_for_the_source_that_takes_over() {
+    let quiet = Duration::from_secs(1);
+    let busy = Traffic { in_flight: 1, open: 1, last: None };
+    let (app, ship, proxy) = (App::new(), ship(200, ""), Proxy::new(busy));
+    let args = ["--quiet", "1s", "--port", &app.port, "--proxy", &proxy.url(), "--ship", &ship.url()];
+    let started = Instant::now();
+    let run = quick(&args).start();
+    proxy.server.wait_for("GET /drain", 1);
+    std::thread::sleep(quiet * 2);
+    let lost = Instant::now();
+    drop(proxy);
+    run.wait().expect_exit(0).expect_stderr("\"source\":\"the kernel's socket table (INET_DIAG)\"");
+    let flushed = ship.requests()[0].at;
+    assert!(flushed - lost >= quiet, "{:?} after {:?}", flushed - lost, lost - started);
+}
+
 #[test]
 fn a_proxy_that_comes_back_is_told_to_drain_and_asked_again() {
+    let quiet = Duration::from_secs(1);
     let (app, ship) = (App::new(), ship(200, ""));
     let connection = app.connect();
     let port = podkit_testkit::free_port();
     let url = format!("http://127.0.0.1:{port}");
-    let args =
-        ["--reserve", "22s", "--port", &app.port, "--count-loopback", "--proxy", &url, "--ship", &ship.url()];
-    let run = quick(&args).start();
+    let args = ["--quiet", "1s", "--idle", "1h", "--port", &app.port, "--count-loopback"];
+    let run = quick(&args).args(["--proxy", &url, "--ship", &ship.url()]).start();
     run.wait_for_stderr("cannot connect to http://127.0.0.1:");
+    std::thread::sleep(quiet * 2);
     let proxy = Neighbour::on(port, |line| match line {
         "GET /drain" => Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned()),
         line if line.starts_with("POST /drain?lease=") => Answer::Reply(200, "{}".to_owned()),
         _ => Answer::Unknown,
     });
     run.wait().expect_exit(0).expect_stderr("can be told from").expect_stderr("quiet: nothing active");
-    assert!(proxy.count("POST /drain") >= 1);
+    let requests = proxy.requests();
+    assert!(requests[0].line.starts_with("POST /drain?lease="), "{requests:?}");
+    let first = requests.iter().find(|request| request.line == "GET /drain").unwrap();
+    let quiet_for = ship.requests()[0].at - first.at;
+    assert!(quiet_for >= quiet, "the quiet time counts anew: {quiet_for:?}");
     drop(connection);
 }
 
