@@ -105,7 +105,10 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
         Ok(None) | Err(_) => Ok(()),
     })?;
 
-    let outcome = match events.recv_timeout(budget.whole().saturating_sub(budget.spent())) {
+    let event = events.recv_timeout(budget.whole().saturating_sub(budget.spent()));
+    // First of all, for what follows takes its time: a drain that is cancelled must not tell the app to stop any more.
+    shared.progress.end();
+    let outcome = match event {
         Ok(Event::Ended(result)) => result,
         Ok(Event::Signal(signal)) => Err(ended_by(signal, &budget, &shared)),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -114,7 +117,6 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
             Err(Error::Deadline { after: show(budget.spent()), left })
         }
     };
-    shared.progress.kill();
     tell_all(shared.figures.report(&outcome, &budget).to_string(), report);
     // From here on standard error is the caller's again: the failure's line goes there.
     drop(log);

@@ -21,6 +21,7 @@ enum Flushed {
 impl Drain {
     /// Has each ship flush, all at once. What is left, as a part of a sentence.
     pub(super) fn flush(&self) -> Option<String> {
+        self.shared.progress.go_on();
         self.shared.progress.set("waiting for ship to flush");
         // Not shared between threads, so it is asked for beforehand.
         let has_share = !self.flush_share().is_zero();

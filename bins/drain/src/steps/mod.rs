@@ -1,7 +1,7 @@
 //! The steps of a drain, one after the other, in one thread.
 //!
 //! Owns their order and how their results become one outcome. Signals and the last deadline are watched from outside:
-//! a step never needs to look for them.
+//! a step needs no more than to ask, before it begins, whether it still may.
 
 mod flush;
 mod run;
@@ -83,6 +83,7 @@ impl Drain {
         let traffic = self.watch(sources);
         let failed = self.after_quiet();
         let logs = self.flush();
+        self.shared.progress.go_on();
 
         let left: Vec<String> = [traffic, logs].into_iter().flatten().collect();
         let after = show(self.budget.spent());
@@ -141,6 +142,7 @@ impl Drain {
         let mut failures = Vec::new();
         let mut take =
             |name: &'static str, what: &dyn Display, act: &dyn Fn(Duration) -> Result<String, String>| {
+                self.shared.progress.go_on();
                 rest = rest.saturating_sub(1);
                 self.shared.progress.set(format!("waiting for {what}"));
                 let step = self.step(name);

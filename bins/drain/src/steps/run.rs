@@ -25,15 +25,14 @@ const REAP: Duration = Duration::from_millis(20);
 /// Runs one program to its end, or ends it at the deadline. What came of it, or why it failed.
 pub(super) fn run(program: &Program, deadline: Deadline, progress: &Progress) -> Result<String, String> {
     let failed = |error: io::Error| format!("{program} could not be run: {}", chain(&error));
-    let mut child = start(program).map_err(failed)?;
-    progress.runs(i32::try_from(child.id()).ok());
+    let mut child = progress.start(|| start(program)).map_err(failed)?;
     let ended = wait(&mut child, deadline);
     if ended.as_ref().map_or(true, Option::is_none) {
         progress.kill();
         // It is ours to bury, or it would stay a zombie of the container's first process.
         let _ = wait(&mut child, Deadline::after(REAP));
     }
-    progress.runs(None);
+    progress.ended();
     match ended.map_err(failed)? {
         Some(status) if status.success() => Ok(format!("{program} has ended well")),
         Some(status) => Err(format!("{program} ended with {status}")),

@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::support::{Answer, Neighbour, drain, quick, ship};
 use podkit_testkit::{Run, Signal, eventually};
@@ -224,8 +227,50 @@ fn a_program_does_not_outlive_a_drain_that_is_ended() {
     let run = quick(&["--run", stop.to_str().unwrap()]).start();
     eventually("the program runs", || pid_file.exists().then_some(()));
     run.signal(Signal::SIGTERM);
-    run.wait().expect_exit(75).expect_stderr("ended by SIGTERM").expect_stderr("waiting for ");
+    let waiting = format!("waiting for {}", stop.display());
+    run.wait().expect_exit(75).expect_stderr("ended by SIGTERM").expect_stderr(&waiting);
     assert_ended(&pid_file);
+}
+
+/// Whoever interrupts wants the app to live: what the drain had not begun by then must not come any more, however long
+/// the lease takes to be given back.
+#[test]
+fn a_drain_that_is_cancelled_tells_the_app_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ship, told) = (ship(200, ""), dir.path().join("told"));
+    let (deleted, is_deleted) = mpsc::channel();
+    // Longer than the steps would take to go on.
+    let proxy = Neighbour::new(move |line| {
+        if line.starts_with("DELETE") {
+            deleted.send(()).expect("the test waits for it");
+            thread::sleep(Duration::from_secs(1));
+        }
+        Answer::Reply(200, r#"{"in_flight":0,"ms_since_last_connection":null}"#.to_owned())
+    });
+    let (answer, answered) = mpsc::channel::<()>();
+    let app = Neighbour::new(move |line| {
+        if line == "POST /first" {
+            answered.recv().expect("the test answers");
+        }
+        Answer::Reply(200, String::new())
+    });
+    let mut process = Sleeper::start(dir.path(), "drain-t-cancel");
+    let run = quick(&["--proxy", &proxy.url(), "--ship", &ship.url(), "--signal", "TERM:drain-t-cancel"])
+        .args(["--then", &format!("POST {}/first", app.url()), "--then", &format!("POST {}/stop", app.url())])
+        .args(["--run", script(dir.path(), "stop", &format!("touch {}", told.display())).to_str().unwrap()])
+        .start();
+    app.wait_for("POST /first", 1);
+    run.signal(Signal::SIGINT);
+    is_deleted.recv().expect("the lease is given back");
+    answer.send(()).expect("the app waits");
+    run.wait()
+        .expect_exit(1)
+        .expect_stderr("cancelled by SIGINT")
+        .expect_stderr("the lease was given back")
+        .refuse_stderr("\"message\":\"drained\"");
+    assert_eq!(app.lines(), ["POST /first"]);
+    assert_eq!(ship.count("POST /flush"), 0);
+    assert!(!process.has_ended() && !told.exists());
 }
 
 /// The process with this number has ended; one that nobody has buried has, too.

@@ -8,6 +8,7 @@ mod leases;
 mod several;
 mod shown;
 mod steps;
+mod stuck;
 mod support;
 mod together;
 mod traffic;
