@@ -36,7 +36,7 @@ pub enum Error {
         method: String,
         /// The address.
         target: String,
-        /// The request's path.
+        /// The request's path, without its query: a token may be in that.
         path: String,
         /// What the connection said.
         source: io::Error,
@@ -48,7 +48,7 @@ pub enum Error {
         method: String,
         /// The address.
         target: String,
-        /// The request's path.
+        /// The request's path, without its query: a token may be in that.
         path: String,
     },
     /// What came is not HTTP/1.1.
@@ -108,16 +108,13 @@ pub fn send(
     content: Content<'_>,
     deadline: Deadline,
 ) -> Result<Response, Error> {
-    let fail = |source: io::Error| match source.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            Error::Deadline { method: method.to_owned(), target: target.to_string(), path: path.to_owned() }
+    let fail = |source: io::Error| {
+        let (method, target) = (method.to_owned(), target.to_string());
+        let path = path.split('?').next().unwrap_or_default().to_owned();
+        match source.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Deadline { method, target, path },
+            _ => Error::Broken { method, target, path, source },
         }
-        _ => Error::Broken {
-            method: method.to_owned(),
-            target: target.to_string(),
-            path: path.to_owned(),
-            source,
-        },
     };
     let mut stream = connect(target, deadline).map_err(|source| match source.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => fail(source),
@@ -275,6 +272,14 @@ mod tests {
         let target = Target::from(listener.local_addr().unwrap());
         let error = request("GET", &target, "/x", Deadline::after(Duration::from_millis(50))).unwrap_err();
         assert_eq!(error.to_string(), format!("GET {target}/x got no answer in time"));
+    }
+
+    #[test]
+    fn an_error_never_shows_a_query() {
+        let (target, server) = serve(&["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"]);
+        let error = request("POST", &target, "/x?token=hidden", soon()).unwrap_err();
+        assert_eq!(error.to_string(), format!("POST {target}/x got no answer"));
+        server.join().unwrap();
     }
 
     #[test]

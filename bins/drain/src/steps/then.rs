@@ -1,6 +1,6 @@
 //! The calls after quiet: tell whoever asked to be told.
 
-use podkit_http_client::{Content, send as request};
+use podkit_http_client::{Content, Error, send as request};
 use podkit_lifecycle::Deadline;
 
 use crate::config::Call;
@@ -13,6 +13,8 @@ pub(super) fn send(call: &Call, deadline: Deadline) -> Result<String, String> {
             let said = format!("{call} was answered with {}", answer.status);
             if call.expects(answer.status) { Ok(said) } else { Err(said) }
         }
+        // These name the call by themselves.
+        Err(error @ (Error::Broken { .. } | Error::Deadline { .. })) => Err(podkit_cli::chain(&error)),
         Err(error) => Err(format!("{call} failed: {}", podkit_cli::chain(&error))),
     }
 }

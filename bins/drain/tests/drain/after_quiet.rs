@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Answer, Neighbour, drain, quick, ship};
-use podkit_testkit::{Run, Signal, eventually};
+use podkit_testkit::{Run, Signal, eventually, free_port};
 
 /// A process of the app's, with a name of its own; it ends with the test.
 struct Sleeper(Child);
@@ -113,6 +113,32 @@ fn a_call_ends_at_its_own_timeout() {
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert!(line["spent"].as_str().unwrap().ends_with("ms"), "{line}");
     assert_eq!(ship.count("POST /flush"), 1);
+}
+
+#[test]
+fn a_token_in_a_url_is_shown_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let ship = ship(200, "");
+    let app = Neighbour::new(|line| match line {
+        "POST /silent?token=hidden" => Answer::Silence,
+        _ => Answer::Reply(500, String::new()),
+    });
+    let url = app.url();
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    let yaml = format!(
+        "then:\n  - {{call: 'POST {url}/silent?token=hidden', timeout: 100ms}}\n  - POST {url}/bad?token=hidden\n  \
+         - POST {gone}/gone?token=hidden\nreport: {}\n",
+        dir.path().join("report").display()
+    );
+    let finished = with_config(dir.path(), &yaml, &ship)
+        .expect_exit(1)
+        .expect_stderr(&format!(
+            "but POST {url}/silent got no answer in time; POST {url}/bad?token=*** was answered with 500; \
+             POST {gone}/gone?token=*** failed: cannot connect to {gone}: "
+        ))
+        .refuse_stderr("hidden");
+    assert!(!finished.stdout.contains("hidden"));
+    assert!(!fs::read_to_string(dir.path().join("report")).unwrap().contains("hidden"));
 }
 
 #[test]
