@@ -58,14 +58,20 @@ impl FromStr for Target {
             Some((name, port)) if !port.ends_with(']') => (name, port),
             _ => (authority, "80"),
         };
-        let Some(port) = port.parse().ok().filter(|port: &u16| *port > 0) else {
+        // Rust's own parser takes a plus sign, too.
+        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let Some(port) = port.and_then(|port| port.parse().ok()).filter(|port: &u16| *port > 0) else {
             return bad("its port is not a number from 1 to 65535");
         };
-        let inside = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-        let ips = match inside.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
-            Err(_) if name == "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-            Err(_) => return bad("its host must be an IP address or localhost"),
+        // Without brackets the last part of an IPv6 address could be the port (RFC 3986 section 3.2.2).
+        let ip = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inside) => inside.parse().ok().map(IpAddr::V6),
+            None => name.parse().ok().map(IpAddr::V4),
+        };
+        let ips = match ip {
+            Some(ip) => vec![ip],
+            None if name == "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            None => return bad("its host must be an IP address or localhost, IPv6 in brackets"),
         };
         Ok(Self {
             host: authority.to_owned(),
@@ -102,10 +108,14 @@ mod tests {
         for (text, why) in [
             ("127.0.0.1:80", "it must start with http://"),
             ("https://127.0.0.1", "it must start with http://"),
-            ("http://db:80", "its host must be an IP address or localhost"),
+            ("http://db:80", "its host must be an IP address or localhost, IPv6 in brackets"),
             ("http://127.0.0.1:0", "its port is not a number from 1 to 65535"),
+            ("http://127.0.0.1:+80/", "its port is not a number from 1 to 65535"),
+            ("http://[::1]:", "its port is not a number from 1 to 65535"),
+            ("http://::1:80", "its host must be an IP address or localhost, IPv6 in brackets"),
+            ("http://[127.0.0.1]:80", "its host must be an IP address or localhost, IPv6 in brackets"),
             ("http://127.0.0.1:80/a b", "it has a space or control character in it"),
-            ("http://", "its host must be an IP address or localhost"),
+            ("http://", "its host must be an IP address or localhost, IPv6 in brackets"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap_err().to_string(), why, "{text}");
         }

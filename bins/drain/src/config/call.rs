@@ -102,10 +102,10 @@ fn parse(text: &str) -> Result<Call, Invalid> {
     let rest = rest.trim();
     let authority = rest.find("://").map_or(0, |at| at + 3);
     let end = rest[authority..].find(['/', '?']).map_or(rest.len(), |at| authority + at);
-    // The whole of it is checked, so that a path with a space in it is a fault too.
-    super::url(rest)?;
     let (target, path) = rest.split_at(end);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    // The whole of it is checked, so that a path with a space in it is a fault too.
+    super::url(&format!("{target}{path}"))?;
     Ok(Call {
         method: method.to_owned(),
         target: super::url(target)?,
@@ -127,6 +127,7 @@ mod tests {
             ("POST http://127.0.0.1:8080/shutdown?now=1", "POST http://127.0.0.1:8080/shutdown?now=***"),
             ("PUT  http://[::1]:80/a/", "PUT http://[::1]:80/a/"),
             ("GET http://localhost", "GET http://localhost/"),
+            ("GET http://127.0.0.1:80?x=1", "GET http://127.0.0.1:80/?x=***"),
         ] {
             assert_eq!(parse(text).unwrap().to_string(), shown);
         }
