@@ -39,7 +39,9 @@ pub(crate) fn show(config: &Config, flags: &VerbFlags) -> Result<Exit, Failure> 
         match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
             // `podkit-drain watch | head`
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-            written => written.map_err(failed)?,
+            written => written.map_err(|error| {
+                Failure::new(Exit::Failed, format!("cannot write to stdout: {}", chain(&error)))
+            })?,
         }
         let next = Deadline::after(TURN);
         let is_last = flags.is_on("once") || end.is_some_and(|end| end < next);

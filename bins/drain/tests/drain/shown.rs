@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, timed};
-use podkit_testkit::{Finished, Signal, free_port};
+use podkit_testkit::{Finished, Signal, eventually, free_port, program};
 use serde_json::Value;
 
 fn traffic(in_flight: u64, open: u64) -> Traffic {
@@ -169,14 +170,10 @@ fn the_live_view_goes_on_and_tells_new_ones_and_quiet_time() {
     let gone = format!("http://127.0.0.1:{}", free_port());
     let run =
         drain(&["watch", "--idle", "0s", "--port", &app.port, "--count-loopback", "--proxy", &gone]).start();
-    podkit_testkit::eventually("the first look", || {
-        run.stdout().contains("0 idle, 0 ending, 0 new").then_some(())
-    });
+    eventually("the first look", || run.stdout().contains("0 idle, 0 ending, 0 new").then_some(()));
     let _connection = app.connect();
-    podkit_testkit::eventually("it is new", || {
-        run.stdout().contains("1 idle, 0 ending, 1 new").then_some(())
-    });
-    podkit_testkit::eventually("it is quiet again", || {
+    eventually("it is new", || run.stdout().contains("1 idle, 0 ending, 1 new").then_some(()));
+    eventually("it is quiet again", || {
         let text = run.stdout();
         let after = text.split("1 new").nth(1)?;
         after.contains("quiet for ").then_some(())
@@ -194,4 +191,24 @@ fn the_live_view_ends_by_itself_when_told_so() {
     drain(&["watch", "--for", "9"])
         .expect_exit(64)
         .expect_stderr("--for: \"9\" has no unit\nhint: write a duration like");
+}
+
+#[test]
+fn the_live_view_says_where_it_cannot_write() {
+    let watch = format!("exec {} watch --once --port 1 >/dev/full", env!("CARGO_BIN_EXE_podkit-drain"));
+    program("/bin/sh")
+        .args(["-c", &watch])
+        .expect_exit(1)
+        .expect_stderr("podkit-drain: cannot write to stdout: no space left on device\n");
+}
+
+/// `podkit-drain watch | head -1`
+#[test]
+fn the_live_view_ends_well_with_its_reader() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_podkit-drain"));
+    let mut child = watch.args(["watch", "--port", "1"]).stdout(writer).spawn().unwrap();
+    drop((watch, reader));
+    let status = eventually("it has ended", || child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
 }
