@@ -63,10 +63,15 @@ impl Budget {
         (self.whole() / 10).min(MOST)
     }
 
-    /// What the watch leaves to `calls` calls after it.
-    pub(crate) fn share_of_calls(&self, calls: usize) -> Duration {
+    /// When the watch must have ended, counted from the start, where so many steps and a flush of this share follow.
+    pub(crate) fn watch_end(&self, steps: usize, flush: Duration) -> Duration {
+        self.usable().saturating_sub(self.share_of_steps(steps)).saturating_sub(flush)
+    }
+
+    /// What is kept back for `steps` calls, signals and programs.
+    pub(crate) fn share_of_steps(&self, steps: usize) -> Duration {
         const EACH: Duration = Duration::from_secs(1);
-        (EACH * u32::try_from(calls).unwrap_or(u32::MAX)).min(self.whole() / 10)
+        (EACH * u32::try_from(steps).unwrap_or(u32::MAX)).min(self.whole() / 10)
     }
 
     /// What the watch leaves to the flush after it: a log that is nearly delivered needs no more.
@@ -102,7 +107,7 @@ mod tests {
             (Duration::from_secs(5), Duration::from_millis(400))
         );
         assert_eq!(
-            (large.share_of_calls(2), small.share_of_calls(2)),
+            (large.share_of_steps(2), small.share_of_steps(2)),
             (Duration::from_secs(2), Duration::from_millis(200))
         );
         assert_eq!(
@@ -110,7 +115,16 @@ mod tests {
             (Duration::from_secs(2), Duration::from_millis(200))
         );
         assert_eq!(large.usable(), Duration::from_millis(59_950));
-        assert_eq!(large.share_of_calls(0), Duration::ZERO);
+        assert_eq!(large.share_of_steps(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_watch_ends_before_the_shares_of_what_follows() {
+        let budget = Budget::new(Instant::now(), Duration::from_secs(65), Duration::from_secs(5));
+        let before = |steps, flush| budget.usable() - budget.watch_end(steps, flush);
+        assert_eq!(before(2, Duration::from_secs(5)), Duration::from_secs(7));
+        assert_eq!(before(0, Duration::ZERO), Duration::ZERO);
+        assert_eq!(budget.watch_end(1, Duration::MAX), Duration::ZERO);
     }
 
     #[test]

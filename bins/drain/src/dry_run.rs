@@ -53,10 +53,7 @@ fn lease(config: &Config, text: &mut String) {
 
 fn quiet(config: &Config, budget: &Budget, text: &mut String) {
     let rule = config.rule;
-    let until = budget
-        .usable()
-        .saturating_sub(budget.share_of_calls(config.steps_after_quiet()))
-        .saturating_sub(budget.share_of_flush());
+    let until = budget.watch_end(config.steps_after_quiet(), budget.share_of_flush());
     let what = format!(
         "until nothing is active and nothing new has come for {}; not before {}, not after {}",
         show(rule.quiet),

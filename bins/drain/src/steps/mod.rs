@@ -11,6 +11,7 @@ mod watch;
 
 use std::cell::OnceCell;
 use std::fmt::Display;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct Drain {
     config: Config,
     budget: Budget,
     shared: Shared,
+    /// Where programs write.
+    output: Option<OwnedFd>,
     ship_is_there: OnceCell<bool>,
 }
 
@@ -70,8 +73,8 @@ impl Step<'_> {
 }
 
 impl Drain {
-    pub(crate) fn new(config: Config, budget: Budget, shared: Shared) -> Self {
-        Self { config, budget, shared, ship_is_there: OnceCell::new() }
+    pub(crate) fn new(config: Config, budget: Budget, shared: Shared, output: Option<OwnedFd>) -> Self {
+        Self { config, budget, shared, output, ship_is_there: OnceCell::new() }
     }
 
     /// The whole drain.
@@ -138,7 +141,8 @@ impl Drain {
     /// The steps between quiet and the flush, in order: calls, signals, programs. A failed one stops neither the next
     /// nor the flush. The failures, as a part of a sentence.
     fn after_quiet(&self) -> Option<String> {
-        let mut rest = self.config.steps_after_quiet();
+        let mut rest = u32::try_from(self.config.steps_after_quiet()).unwrap_or(u32::MAX);
+        let each = self.budget.share_of_steps(self.config.steps_after_quiet()) / rest.max(1);
         let mut failures = Vec::new();
         let mut take =
             |name: &'static str, what: &dyn Display, act: &dyn Fn(Duration) -> Result<String, String>| {
@@ -147,7 +151,7 @@ impl Drain {
                 self.shared.progress.set(format!("waiting for {what}"));
                 let step = self.step(name);
                 // Each step may take all that is left, but for the share of those that come after it.
-                match act(self.budget.share_of_calls(rest) + self.flush_share()) {
+                match act(each * rest + self.flush_share()) {
                     Ok(detail) => step.end(How::Done, detail),
                     Err(why) => {
                         step.end(How::Failed, why.clone());
@@ -163,8 +167,10 @@ impl Drain {
             take("signal", to, &|later| signal::send(to, self.budget.deadline(patience, later)));
         }
         for program in &self.config.programs {
-            let run =
-                |later| run::run(program, self.budget.deadline(Duration::MAX, later), &self.shared.progress);
+            let run = |later| {
+                let deadline = self.budget.deadline(Duration::MAX, later);
+                run::run(program, deadline, self.output.as_ref(), &self.shared.progress)
+            };
             take("run", program, &run);
         }
         (!failures.is_empty()).then(|| failures.join("; "))
@@ -172,12 +178,11 @@ impl Drain {
 
     /// When the watch must have ended, counted from the start, so that the later steps have their share.
     fn watch_end(&self) -> Duration {
-        let later = self.budget.share_of_calls(self.config.steps_after_quiet());
-        let end = self.budget.usable().saturating_sub(later);
-        let with_flush = end.saturating_sub(self.budget.share_of_flush());
+        let end = |flush| self.budget.watch_end(self.config.steps_after_quiet(), flush);
+        let with_flush = end(self.budget.share_of_flush());
         // Whether ship is there is asked only once it matters.
         let is_early = self.budget.spent() < with_flush.saturating_sub(self.last_look());
-        if is_early { with_flush } else { end.saturating_sub(self.flush_share()) }
+        if is_early { with_flush } else { end(self.flush_share()) }
     }
 
     /// The last look of the watch begins so long before its end, or it would never be answered in time.

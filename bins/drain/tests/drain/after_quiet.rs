@@ -244,6 +244,17 @@ fn a_program_that_does_not_end_is_killed_with_all_that_it_started() {
     assert_ended(&pid_file);
 }
 
+/// A tenth of the budget is for the second of two programs, as nothing else can end the first.
+#[test]
+fn a_stuck_program_leaves_the_next_one_its_share() {
+    let ship = ship(200, "");
+    quick(&["--grace", "7s", "--ship", &ship.url(), "--run", "sleep 600", "--run", "/bin/true"])
+        .expect_exit(1)
+        .expect_stderr("sleep has not ended in time and was killed")
+        .expect_stderr("/bin/true has ended well");
+    assert_eq!(ship.count("POST /flush"), 1);
+}
+
 #[test]
 fn a_program_does_not_outlive_a_drain_that_is_ended() {
     let dir = tempfile::tempdir().unwrap();
