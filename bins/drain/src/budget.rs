@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use podkit_lifecycle::Deadline;
 
-/// Kept back for the report and the end of the process, so that the end is never later than promised.
-pub(crate) const LANDING: Duration = Duration::from_millis(50);
+/// Kept back for the report and the end of the process, so that the end is never later than promised: twice as long as a
+/// container with a CPU limit of 100m can be stopped at a time (90 of each 100 ms, the kernel's `cfs_period_us`).
+const LANDING: Duration = Duration::from_millis(200);
 
 /// The grace period, less what is the app's own.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +32,26 @@ impl Budget {
         self.grace.saturating_sub(self.reserve)
     }
 
+    fn landing(&self) -> Duration {
+        LANDING.min(self.whole() / 10)
+    }
+
     /// What the steps may spend together.
     pub(crate) fn usable(&self) -> Duration {
-        self.whole().saturating_sub(LANDING.min(self.whole() / 10))
+        self.whole().saturating_sub(self.landing())
+    }
+
+    /// Time until a step that has not ended is stuck, and the end goes on without it. The other half of the landing is
+    /// then left.
+    pub(crate) fn until_stuck(&self) -> Duration {
+        self.whole().saturating_sub(self.landing() / 2 + self.spent())
+    }
+
+    /// Time that the report may still take. What is not told then is not told.
+    pub(crate) fn until_told(&self) -> Duration {
+        /// Longer than a volume takes that works.
+        const MOST: Duration = Duration::from_secs(2);
+        self.whole().saturating_sub(self.landing() / 4 + self.spent()).min(MOST)
     }
 
     /// Time since the drain began.
@@ -114,8 +132,18 @@ mod tests {
             (large.patience(), small.patience()),
             (Duration::from_secs(2), Duration::from_millis(200))
         );
-        assert_eq!(large.usable(), Duration::from_millis(59_950));
+        assert_eq!(large.usable(), Duration::from_millis(59_800));
         assert_eq!(large.share_of_steps(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_end_has_time_of_its_own() {
+        let at = Instant::now() - Duration::from_millis(59_500);
+        let budget = Budget::new(at, Duration::from_secs(65), Duration::from_secs(5));
+        assert!(budget.left() < budget.until_stuck() && budget.until_stuck() < budget.until_told());
+        assert!(budget.until_told() <= Duration::from_millis(450));
+        let early = Budget::new(Instant::now(), Duration::from_secs(65), Duration::from_secs(5));
+        assert_eq!(early.until_told(), Duration::from_secs(2));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
         Ok(None) | Err(_) => Ok(()),
     })?;
 
-    let event = events.recv_timeout(budget.whole().saturating_sub(budget.spent()));
+    let event = events.recv_timeout(budget.until_stuck());
     // First of all, for what follows takes its time: a drain that is cancelled must not tell the app to stop any more.
     shared.progress.end();
     let outcome = match event {
@@ -117,7 +117,7 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
             Err(Error::Deadline { after: show(budget.spent()), left })
         }
     };
-    tell_all(shared.figures.report(&outcome, &budget).to_string(), report);
+    tell_all(shared.figures.report(&outcome, &budget).to_string(), report, &budget);
     // From here on standard error is the caller's again: the failure's line goes there.
     drop(log);
     outcome.map(|()| Exit::Done)
@@ -136,7 +136,7 @@ fn ended_by(signal: Signal, budget: &Budget, shared: &Shared) -> Error {
 }
 
 /// The report: a line in the log, and the file, if one was asked for.
-fn tell_all(report: String, file: Option<PathBuf>) {
+fn tell_all(report: String, file: Option<PathBuf>, budget: &Budget) {
     // One write: the log is the app's, too, and its lines are not to come between. A log that takes no more has nobody who
     // could be told.
     let _ = io::stderr().write_all(format!("{report}\n").as_bytes());
@@ -145,7 +145,7 @@ fn tell_all(report: String, file: Option<PathBuf>) {
     let path = file.clone();
     // A volume may be stuck, and the drain must not be with it.
     let started = start("report", move || tell.send(figures::leave(&report, &path)));
-    let why = match started.map(|()| written.recv_timeout(budget::LANDING)) {
+    let why = match started.map(|()| written.recv_timeout(budget.until_told())) {
         Ok(Ok(Ok(()))) => return,
         Ok(Ok(Err(error))) => podkit_cli::chain(&error),
         Ok(Err(_)) => "it was not written in time".to_owned(),
