@@ -66,6 +66,19 @@ fn a_stuck_call_leaves_ship_its_share() {
     assert_eq!(ship.count("POST /flush"), 1);
 }
 
+/// What the watch leaves to them on a small budget is for all of them.
+#[test]
+fn each_call_has_a_share_where_traffic_never_left() {
+    let (proxy, ship) = (Proxy::new(Traffic { in_flight: 1, open: 1, last: None }), ship(200, ""));
+    let app = Neighbour::new(|_| Answer::Reply(200, String::new()));
+    let then = |path| format!("POST {}/{path}", app.url());
+    quick(&["--grace", "9s", "--proxy", &proxy.url(), "--ship", &ship.url()])
+        .args(["--then", &then("a"), "--then", &then("b"), "--then", &then("c")])
+        .expect_exit(75)
+        .expect_stderr("1 connection still open\n");
+    assert_eq!(app.lines(), ["POST /a", "POST /b", "POST /c"]);
+}
+
 #[test]
 fn ship_is_given_what_is_left() {
     let (proxy, ship) = (quiet_proxy(), ship(200, "{}"));
