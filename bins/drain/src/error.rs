@@ -1,21 +1,12 @@
 //! What ends a drain other than well, and with which exit code.
 
 use std::io;
-use std::path::PathBuf;
 
 use podkit_cli::{Exit, Report};
 
 /// Why the drain did not end well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Never the end of a drain: it goes on with standard error.
-    #[error("cannot open the log {path:?}")]
-    Log {
-        /// What `--log` said.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// The signals could not be caught, or a thread not started.
     #[error("cannot set up the drain")]
     Setup(#[source] io::Error),
@@ -52,7 +43,7 @@ impl Error {
     /// One word for the report.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
-            Self::Log { .. } | Self::Setup(_) => "failed",
+            Self::Setup(_) => "failed",
             Self::Deadline { .. } => "deadline",
             Self::Terminated { .. } => "terminated",
             Self::Cancelled { .. } => "cancelled",
@@ -64,7 +55,7 @@ impl Error {
     pub(crate) fn left(&self) -> Option<&str> {
         match self {
             Self::Deadline { left, .. } | Self::Terminated { left, .. } | Self::Then(left) => Some(left),
-            Self::Log { .. } | Self::Setup(_) | Self::Cancelled { .. } => None,
+            Self::Setup(_) | Self::Cancelled { .. } => None,
         }
     }
 }
@@ -73,7 +64,7 @@ impl Report for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Deadline { .. } | Self::Terminated { .. } => Exit::Deadline,
-            Self::Log { .. } | Self::Setup(_) | Self::Cancelled { .. } | Self::Then(_) => Exit::Failed,
+            Self::Setup(_) | Self::Cancelled { .. } | Self::Then(_) => Exit::Failed,
         }
     }
 }

@@ -32,12 +32,12 @@ mod source;
 mod steps;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use podkit_cli::{Exit, Failure, Work};
 use podkit_lifecycle::{Deadline, Signal, Signals};
@@ -77,10 +77,10 @@ enum Event {
 
 fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
     let signals = Signals::install().map_err(Error::Setup)?;
-    let log = log::redirect(config.log.as_deref()).unwrap_or_else(|error| {
+    let (mut log, unusable) = log::redirect(config.log.as_deref());
+    if let Some(error) = unusable {
         warn!("{}: going on with standard error", podkit_cli::chain(&error));
-        None
-    });
+    }
     let budget = Budget::new(started, config.grace, config.reserve);
     let shared = Shared {
         leases: Arc::new(Leases::new(&config.proxies, &config.peers, budget)),
@@ -90,7 +90,7 @@ fn serve(config: Config, started: Instant) -> Result<Exit, Error> {
     let report = config.report.clone();
 
     let (tell, events) = mpsc::channel();
-    let drain = Drain::new(config, budget, shared.clone());
+    let drain = Drain::new(config, budget, shared.clone(), log.programs.take());
     start("steps", {
         let tell = tell.clone();
         move || tell.send(Event::Ended(drain.run()))
@@ -137,9 +137,9 @@ fn ended_by(signal: Signal, budget: &Budget, shared: &Shared) -> Error {
 
 /// The report: a line in the log, and the file, if one was asked for.
 fn tell_all(report: String, file: Option<PathBuf>, budget: &Budget) {
-    // One write: the log is the app's, too, and its lines are not to come between. A log that takes no more has nobody who
-    // could be told.
-    let _ = io::stderr().write_all(format!("{report}\n").as_bytes());
+    /// For a log that nobody reads there is always less than this.
+    const LOG: Duration = Duration::from_millis(100);
+    log::tell(&mut io::stderr(), &report, budget.until_told().min(LOG));
     let Some(file) = file else { return };
     let (tell, written) = mpsc::channel();
     let path = file.clone();

@@ -4,7 +4,7 @@
 //! is.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -23,9 +23,14 @@ const LONGEST_TURN: Duration = Duration::from_millis(50);
 const REAP: Duration = Duration::from_millis(20);
 
 /// Runs one program to its end, or ends it at the deadline. What came of it, or why it failed.
-pub(super) fn run(program: &Program, deadline: Deadline, progress: &Progress) -> Result<String, String> {
+pub(super) fn run(
+    program: &Program,
+    deadline: Deadline,
+    output: Option<&OwnedFd>,
+    progress: &Progress,
+) -> Result<String, String> {
     let failed = |error: io::Error| format!("{program} could not be run: {}", chain(&error));
-    let mut child = progress.start(|| start(program)).map_err(failed)?;
+    let mut child = progress.start(|| start(program, output)).map_err(failed)?;
     let ended = wait(&mut child, deadline);
     if ended.as_ref().map_or(true, Option::is_none) {
         progress.kill();
@@ -40,8 +45,8 @@ pub(super) fn run(program: &Program, deadline: Deadline, progress: &Progress) ->
     }
 }
 
-fn start(program: &Program) -> io::Result<Child> {
-    let log = io::stderr().as_fd().try_clone_to_owned()?;
+fn start(program: &Program, output: Option<&OwnedFd>) -> io::Result<Child> {
+    let log = output.map_or_else(|| io::stderr().as_fd().try_clone_to_owned(), OwnedFd::try_clone)?;
     let mut command = Command::new(&program.name);
     command
         .args(&program.arguments)

@@ -1,13 +1,17 @@
 //! What must not hold a drain up: a volume, a log or a file that is stuck.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::io::{PipeReader, PipeWriter, Read as _, Write, pipe};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{quick, ship, timed};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::O_NONBLOCK;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use podkit_testkit::{Run, Signal, eventually};
@@ -132,4 +136,91 @@ fn a_step_that_is_stuck_does_not_outlast_the_budget() {
     let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     let spent = report["spent_seconds"].as_f64().unwrap();
     assert!((2.8..3.3).contains(&spent), "a busy machine wakes it late, but not so late: {report}");
+}
+
+/// Has a pipe as full as it can be.
+fn fill(mut writer: impl AsFd + Write) {
+    let size = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4_096)).unwrap();
+    writer.write_all(&vec![b'.'; usize::try_from(size).unwrap()]).unwrap();
+}
+
+/// A pipe that is full and stays so, as of a caller who no longer reads.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = pipe().unwrap();
+    fill(&writer);
+    (reader, writer)
+}
+
+/// Starts it with this as its standard error.
+fn start_with(mut command: Command, stderr: PipeWriter) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+}
+
+fn end(mut child: Child) -> ExitStatus {
+    eventually("the drain has ended", || child.try_wait().unwrap())
+}
+
+/// As `quick` has it, but with a log and a standard error of its own.
+fn brief(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podkit-drain"));
+    command.args(["--grace", "25s", "--quiet", "300ms", "--min-delay", "50ms"]).args(args);
+    command
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let (dir, ship) = (tempfile::tempdir().unwrap(), ship(200, ""));
+    let fifo = dir.path().join("log");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let run = || quick(&["--ship", &ship.url(), "--log"]).arg(&fifo);
+    // Nobody has it open.
+    run().expect_exit(0).expect_stderr("going on with standard error");
+    let reader = File::options().read(true).custom_flags(O_NONBLOCK).open(&fifo).unwrap();
+    fill(File::options().write(true).open(&fifo).unwrap());
+    run().expect_exit(0);
+    assert_eq!(ship.count("POST /flush"), 2);
+    drop(reader);
+}
+
+/// Nor does the caller's end of standard error, whether that is the log or only for the failure's line.
+#[test]
+fn a_caller_who_does_not_read_holds_nothing_up() {
+    let (dir, ship) = (tempfile::tempdir().unwrap(), ship(504, ""));
+    let file = dir.path().join("log");
+    for log in ["/nowhere/log", file.to_str().unwrap()] {
+        let (reader, writer) = full_pipe();
+        let child = start_with(brief(&["--ship", &ship.url(), "--log", log]), writer);
+        assert_eq!(end(child).code(), Some(75));
+        drop(reader);
+    }
+    assert_eq!(ship.count("POST /flush"), 2);
+}
+
+/// To a program a log that is full for now must not be one that fails.
+#[test]
+fn a_program_waits_for_who_reads_the_log() {
+    let ship = ship(200, "");
+    let own = format!("/proc/{}/fd", std::process::id());
+    for is_log in [true, false] {
+        let (mut reader, writer) = pipe().unwrap();
+        let kept = writer.try_clone().unwrap();
+        let path = format!("{own}/{}", kept.as_raw_fd());
+        let log = if is_log { path.as_str() } else { "/nowhere/log" };
+        let command = brief(&["--ship", &ship.url(), "--log", log, "--run", "seq 1 60000"]);
+        let child = start_with(command, writer);
+        let drained = thread::spawn(move || {
+            let status = end(child);
+            drop(kept);
+            status
+        });
+        let (mut text, mut chunk) = (Vec::new(), [0; 4_096]);
+        while let Ok(length @ 1..) = reader.read(&mut chunk) {
+            text.extend_from_slice(&chunk[..length]);
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(drained.join().unwrap().success(), "{}", String::from_utf8_lossy(&text));
+        let text = String::from_utf8(text).unwrap();
+        let numbers = text.lines().filter_map(|line| line.parse::<u32>().ok());
+        assert!(numbers.eq(1..=60_000), "not all of it is in the log");
+    }
 }
