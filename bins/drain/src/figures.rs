@@ -4,6 +4,7 @@
 //! Never a reason for a drain to fail or to be late: what cannot be written is a warning.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -122,19 +123,18 @@ fn seconds(time: Duration) -> f64 {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
-/// Puts the report in place, whole or not at all, so that all may read it.
+/// Puts the report in place, whole or not at all, so that all may read it. Hooks of several containers may leave theirs in
+/// one place: the last one stays.
 ///
 /// # Errors
 /// The directory is not there or not ours to write, or the volume is full.
 pub(crate) fn leave(report: &str, path: &Path) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let mut temp = std::ffi::OsString::from(".");
-    temp.push(name);
-    temp.push(".tmp");
-    let temp = path.with_file_name(temp);
-    // What a killed run left, or somebody planted: it goes, and nothing is written through a link.
-    let _ = fs::remove_file(&temp);
+    // Not the process's number: another container's hook may have the same one.
+    let own = RandomState::new().hash_one(std::process::id());
+    let temp = path.with_file_name(format!(".{}.{own:016x}.tmp", name.display()));
     let write = || {
+        // Never one that is there, so that nothing is written through a link that somebody planted.
         let mut file: File = OpenOptions::new().write(true).create_new(true).open(&temp)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
         file.write_all(report.as_bytes())?;
@@ -147,6 +147,7 @@ pub(crate) fn leave(report: &str, path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
     use std::time::Instant;
 
     fn budget() -> Budget {
@@ -200,14 +201,17 @@ mod tests {
     fn a_report_replaces_the_last_one_and_leaves_no_debris() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("drain.json");
-        let planted = dir.path().join(".drain.json.tmp");
-        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &planted).unwrap();
         for text in ["{\"a\":1}", "{}"] {
             leave(text, &path).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{text}\n"));
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        thread::scope(|scope| {
+            let leave_some = || (0..50).for_each(|_| leave("{}", &path).unwrap());
+            (0..4).for_each(|_| drop(scope.spawn(leave_some)));
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nor do several at once");
         for bad in ["/nowhere/at/all", "/", dir.path().to_str().unwrap()] {
             assert!(leave("{}", Path::new(bad)).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
 //! `install DIR`: the running binary copied onto a shared volume, so that another container can execute it.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn install(tool: &Tool, dir: &Path) -> Result<PathBuf, Error> {
     let own = PathBuf::from("/proc/self/exe");
     let to = dir.join(format!("podkit-{}", tool.name));
-    let temp = dir.join(format!(".podkit-{}.tmp", tool.name));
+    // Init containers of several pods may install into one volume at once; a process's number is its own only in its pod.
+    let own_name = RandomState::new().hash_one(std::process::id());
+    let temp = dir.join(format!(".podkit-{}.{own_name:016x}.tmp", tool.name));
     let mut input = File::open(&own).map_err(|source| Error::Read { path: own.clone(), source })?;
     let written = write(&mut input, &temp)
         .map_err(|source| Error::Write { path: temp.clone(), source })
@@ -111,8 +114,7 @@ fn verify(tool: &Tool, copy: &Path, name: &Path) -> Result<(), Error> {
 }
 
 fn write(input: &mut File, temp: &Path) -> io::Result<()> {
-    // What a killed run left, or somebody planted: it goes, and nothing is written through a link.
-    let _ = fs::remove_file(temp);
+    // Never one that is there, so that nothing is written through a link that somebody planted.
     let mut output = File::options().write(true).create_new(true).open(temp)?;
     io::copy(input, &mut output)?;
     output.set_permissions(fs::Permissions::from_mode(0o755))?;

@@ -282,6 +282,16 @@ fn a_log_that_cannot_be_opened_holds_nothing_up() {
 }
 
 #[test]
+fn several_installations_at_once_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..6).map(|_| drain(&["install"]).arg(dir.path()).show(dir.path()).start()).collect();
+    for one in all {
+        one.wait().expect_exit(0);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no debris");
+}
+
+#[test]
 fn an_installed_copy_drains() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("podkit-drain");
