@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::unistd::{dup, dup2_stderr};
+use nix::unistd::dup2_stderr;
 use podkit_lifecycle::Deadline;
 
 /// The standard output of the container's first process.
@@ -51,20 +51,20 @@ impl Drop for Log {
 /// Leads standard error to `asked`, or where nothing was asked for, to the first process. Where that cannot be it stays,
 /// and why it cannot is told for what was asked for; for the default that is nothing to speak of.
 pub(crate) fn redirect(asked: Option<&Path>) -> (Log, Option<Unusable>) {
-    let mut log = Log { before: None, programs: dup(io::stderr().as_fd()).ok() };
+    let mut log = Log { before: None, programs: own().ok() };
     // Opened once more, for whoever else has this pipe has it as it is.
     if fs::metadata(OWN).is_ok_and(|own| own.file_type().is_fifo())
-        && let Ok(own) = open(Path::new(OWN))
+        && let Ok(again) = open(Path::new(OWN))
     {
         // It stays as it is if this fails.
-        let _ = dup2_stderr(own);
+        let _ = dup2_stderr(again);
     }
     let path = asked.unwrap_or(Path::new(FIRST_PROCESS));
     let led = open(path).and_then(|file| {
         if asked.is_none() && !is_shown(&file) {
             return Ok(());
         }
-        let before = dup(io::stderr().as_fd())?;
+        let before = own()?;
         dup2_stderr(&file)?;
         log.before = Some(before);
         log.programs = Some(for_programs(path, file).into());
@@ -72,6 +72,11 @@ pub(crate) fn redirect(asked: Option<&Path>) -> (Log, Option<Unusable>) {
     });
     let why = led.err().filter(|_| asked.is_some());
     (log, why.map(|source| Unusable { path: path.to_owned(), source }))
+}
+
+/// Standard error by another descriptor, one that no program gets besides its own.
+fn own() -> io::Result<OwnedFd> {
+    io::stderr().as_fd().try_clone_to_owned()
 }
 
 /// The same log, but one that blocks; not by changing `file`, which is ours.

@@ -1,7 +1,7 @@
 //! The programs after quiet. No shell, no input; what they write goes to the log as it is.
 //!
-//! A program leads a process group of its own, so that what it starts is ended with it, at the latest when the drain
-//! is.
+//! A program leads a process group of its own, so that where it must be ended, what it started is ended with it. What it
+//! leaves behind when it ends by itself is left alone: whoever starts a helper so wants it to go on.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Answer, Neighbour, drain, quick, ship};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use podkit_testkit::{Run, Signal, eventually, free_port};
 
 /// A process of the app's, with a name of its own; it ends with the test.
@@ -229,6 +231,22 @@ fn programs_run_without_a_shell_and_their_output_is_in_the_log() {
         .expect_stderr("/bin/false ended with exit status: 1; /nowhere/x could not be run: no such file")
         .refuse_stderr("hidden");
     assert_eq!(ship.count("POST /flush"), 2);
+}
+
+/// A helper that is to go on is the program's own business.
+#[test]
+fn what_a_program_leaves_behind_when_it_ends_well_lives_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let ship = ship(200, "");
+    let pid_file = dir.path().join("pid");
+    // It closes the log, or the test would wait for more of that.
+    let text = format!("sleep 600 >/dev/null 2>&1 & echo $! >{}", pid_file.display());
+    let stop = script(dir.path(), "stop", &text);
+    quick(&["--ship", &ship.url(), "--run", stop.to_str().unwrap()])
+        .expect_exit(0)
+        .expect_stderr("stop has ended well");
+    let pid = fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it still runs");
 }
 
 #[test]

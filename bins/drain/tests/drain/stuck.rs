@@ -140,24 +140,25 @@ fn a_step_that_is_stuck_does_not_outlast_the_budget() {
 
 /// Has a pipe as full as it can be.
 fn fill(mut writer: impl AsFd + Write) {
-    let size = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4_096)).unwrap();
-    writer.write_all(&vec![b'.'; usize::try_from(size).unwrap()]).unwrap();
+    let size = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4_096)).expect("it is a pipe");
+    let text = vec![b'.'; usize::try_from(size).expect("a size is positive")];
+    writer.write_all(&text).expect("somebody may read");
 }
 
 /// A pipe that is full and stays so, as of a caller who no longer reads.
 fn full_pipe() -> (PipeReader, PipeWriter) {
-    let (reader, writer) = pipe().unwrap();
+    let (reader, writer) = pipe().expect("descriptors are left");
     fill(&writer);
     (reader, writer)
 }
 
 /// Starts it with this as its standard error.
 fn start_with(mut command: Command, stderr: PipeWriter) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("it is a program")
 }
 
 fn end(mut child: Child) -> ExitStatus {
-    eventually("the drain has ended", || child.try_wait().unwrap())
+    eventually("the drain has ended", || child.try_wait().expect("it is our child"))
 }
 
 /// As `quick` has it, but with a log and a standard error of its own.
