@@ -7,8 +7,22 @@ use podkit_lifecycle::{Deadline, Process};
 
 use crate::config::{Receiver, SignalTo};
 
+/// The first process of a PID namespace, usually the app itself: the kernel kills all others at its end
+/// (pid_namespaces(7)), so that there would be no flush, no report and no exit code.
+const FIRST: i32 = 1;
+
 /// Who gets the signal now; at least one.
 pub(crate) fn find(receiver: &Receiver) -> Result<Vec<Process>, String> {
+    let found = look_up(receiver)?;
+    if found.iter().any(|process| process.id() == FIRST) {
+        return Err("it is process 1, and this drain would end with it: leave it to the kubelet, which sends SIGTERM \
+                    after the hook, or set `shareProcessNamespace: true`"
+            .to_owned());
+    }
+    Ok(found)
+}
+
+fn look_up(receiver: &Receiver) -> Result<Vec<Process>, String> {
     match receiver {
         Receiver::Name(name) => match Process::named(name) {
             Ok(none) if none.is_empty() => Err(format!(
