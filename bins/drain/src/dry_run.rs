@@ -95,9 +95,9 @@ fn after_quiet(config: &Config, text: &mut String) {
         line(text, "then", &call.to_string());
     }
     for to in &config.signals {
-        let ends = if to.wait.is_some_and(|wait| wait.is_zero()) { "" } else { ", and wait for its end" };
-        line(text, "signal", &format!("{to}{ends}"));
-        let now = match find(&to.receiver) {
+        let wait = if to.waits() { ", and wait for its end" } else { "" };
+        line(text, "signal", &format!("{to}{wait}"));
+        let now = match find(to) {
             Ok(found) => {
                 let ids: Vec<String> = found.iter().map(|process| process.id().to_string()).collect();
                 format!("process {}", ids.join(", "))

@@ -43,9 +43,17 @@ impl fmt::Display for SignalTo {
 
 impl SignalTo {
     fn new(signal: Signal, receiver: Receiver) -> Self {
-        // Others, such as HUP and USR1, make no process end that knows them.
-        let ends = matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGKILL);
-        Self { signal, receiver, wait: (!ends).then_some(Duration::ZERO) }
+        Self { signal, receiver, wait: (!asks_for_the_end(signal)).then_some(Duration::ZERO) }
+    }
+
+    /// Whether the receiver is waited for.
+    pub(crate) fn waits(&self) -> bool {
+        self.wait.is_none_or(|wait| !wait.is_zero())
+    }
+
+    /// Whether the receiver is to end.
+    pub(crate) fn ends(&self) -> bool {
+        self.waits() || asks_for_the_end(self.signal)
     }
 
     pub(super) fn effective(&self) -> Value {
@@ -59,6 +67,11 @@ impl SignalTo {
         }
         value
     }
+}
+
+/// Others, such as HUP and USR1, make no process end that knows them.
+fn asks_for_the_end(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGKILL)
 }
 
 /// `--signal`, or `signal:` with texts and mappings.

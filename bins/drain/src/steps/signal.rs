@@ -12,9 +12,9 @@ use crate::config::{Receiver, SignalTo};
 const FIRST: i32 = 1;
 
 /// Who gets the signal now; at least one.
-pub(crate) fn find(receiver: &Receiver) -> Result<Vec<Process>, String> {
-    let found = look_up(receiver)?;
-    if found.iter().any(|process| process.id() == FIRST) {
+pub(crate) fn find(to: &SignalTo) -> Result<Vec<Process>, String> {
+    let found = look_up(&to.receiver)?;
+    if to.ends() && found.iter().any(|process| process.id() == FIRST) {
         return Err("it is process 1, and this drain would end with it: leave it to the kubelet, which sends SIGTERM \
                     after the hook, or set `shareProcessNamespace: true`"
             .to_owned());
@@ -41,7 +41,7 @@ fn look_up(receiver: &Receiver) -> Result<Vec<Process>, String> {
 /// Sends one signal, and waits for the end of its receivers until the deadline, if that is wanted. What came of it, or
 /// why it failed.
 pub(super) fn send(to: &SignalTo, deadline: Deadline) -> Result<String, String> {
-    let all = find(&to.receiver).map_err(|why| format!("{to} could not be sent: {why}"))?;
+    let all = find(to).map_err(|why| format!("{to} could not be sent: {why}"))?;
     for process in &all {
         match process.signal(to.signal as i32) {
             // It was faster than we.
@@ -55,7 +55,7 @@ pub(super) fn send(to: &SignalTo, deadline: Deadline) -> Result<String, String> 
         let ids: Vec<String> = processes.iter().map(|process| process.id().to_string()).collect();
         format!("process {}", ids.join(", "))
     };
-    if to.wait.is_some_and(|wait| wait.is_zero()) {
+    if !to.waits() {
         return Ok(format!("{to} was sent to {}", named(&all)));
     }
     let still: Vec<Process> = all.iter().copied().filter(|process| !process.wait(deadline)).collect();

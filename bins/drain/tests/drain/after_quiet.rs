@@ -214,21 +214,26 @@ fn a_process_that_is_not_there_is_named() {
     assert_eq!(ship.count("POST /flush"), 1);
 }
 
-/// Its end would be that of the drain, too. The signal is one that does no harm to this machine's first process.
+/// Its end would be that of the drain, too; other signals it may have. This one does no harm to this machine's first
+/// process.
 #[test]
-fn the_first_process_is_left_to_the_kubelet() {
+fn the_end_of_the_first_process_is_left_to_the_kubelet() {
     let dir = tempfile::tempdir().unwrap();
     let (ship, pid_file) = (ship(200, ""), dir.path().join("app.pid"));
     fs::write(&pid_file, "1\n").unwrap();
-    let yaml = format!("signal: {{signal: CONT, pid_file: {}}}\n", pid_file.display());
+    let yaml = |wait| format!("signal: {{signal: CONT, pid_file: {}, wait: {wait}}}\n", pid_file.display());
     let told = "it is process 1, and this drain would end with it: leave it to the kubelet, which sends SIGTERM after the \
                 hook, or set `shareProcessNamespace: true`";
-    with_config(dir.path(), &yaml, &ship).expect_exit(1).expect_stderr(&format!("could not be sent: {told}"));
+    with_config(dir.path(), &yaml("1s"), &ship)
+        .expect_exit(1)
+        .expect_stderr(&format!("could not be sent: {told}"));
     assert_eq!(ship.count("POST /flush"), 1);
-    with_config(dir.path(), &yaml, &ship)
-        .arg("--dry-run")
-        .expect_exit(0)
-        .expect_stdout(&format!("now: {told}\n"));
+    for (wait, told) in [("1s", told), ("0s", "process 1")] {
+        with_config(dir.path(), &yaml(wait), &ship)
+            .arg("--dry-run")
+            .expect_exit(0)
+            .expect_stdout(&format!("now: {told}\n"));
+    }
 }
 
 #[test]

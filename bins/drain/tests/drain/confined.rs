@@ -185,8 +185,7 @@ fn inside_a_proxy_that_nobody_named_is_told() {
     is_busy.store(false, Ordering::Release);
     run.wait()
         .expect_exit(0)
-        .expect_stderr("/drain?lease=")
-        .expect_stderr("got no answer in time")
+        .expect_stderr("POST http://127.0.0.1:9802/drain got no answer in time")
         .expect_stderr("quiet: nothing active");
     drop(late);
 
