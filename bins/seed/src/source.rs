@@ -35,8 +35,8 @@ pub(crate) enum InputKind {
 /// All inputs of one attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    /// Directories above the inputs, each with where its `..data` pointed at first sight.
-    data_links: Mutex<BTreeMap<PathBuf, Option<PathBuf>>>,
+    /// Directories above the inputs, each with its `..data` link as it was at first sight.
+    data_links: Mutex<BTreeMap<PathBuf, Option<DataLink>>>,
     /// All that was opened, or looked for.
     pub(crate) inputs: Inputs,
 }
@@ -155,8 +155,20 @@ impl Sources {
     }
 }
 
-fn data_link(dir: &Path) -> Option<PathBuf> {
-    fs::read_link(dir.join(DATA)).ok()
+/// A `..data` link: where it points, its inode, and when that was last changed. Each swap makes a new one, also where it
+/// points to where another one did.
+#[derive(Debug, PartialEq, Eq)]
+struct DataLink {
+    to: PathBuf,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+fn data_link(dir: &Path) -> Option<DataLink> {
+    let path = dir.join(DATA);
+    let to = fs::read_link(&path).ok()?;
+    let metadata = fs::symlink_metadata(&path).ok()?;
+    Some(DataLink { to, inode: metadata.ino(), changed: (metadata.ctime(), metadata.ctime_nsec()) })
 }
 
 /// A regular file, opened, or `None` if it is something else: a pipe would block, a device never end.
@@ -189,9 +201,12 @@ mod tests {
         assert_eq!(paths, ["x/a", "x/sub/b"]);
         assert_eq!(sources.swapped(), None);
 
-        fs::remove_file(volume.join("..data")).unwrap();
-        symlink("..2026_y", volume.join("..data")).unwrap();
-        assert_eq!(sources.swapped(), Some(volume.to_owned()));
+        // As the kubelet does it. To where it was before is a swap, too: there may have been another one between.
+        for to in ["..2026_y", "..2026_x"] {
+            symlink(to, volume.join("..data_tmp")).unwrap();
+            fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+            assert_eq!(sources.swapped(), Some(volume.to_owned()));
+        }
     }
 
     #[test]
