@@ -15,6 +15,8 @@ target "tree" {
   context    = "."
   dockerfile = "images/Containerfile"
   platforms  = ["linux/amd64", "linux/arm64"]
+  # Times and the builder would be in it: the digest would be another one each time.
+  attest     = ["type=provenance,disabled=true"]
   args = {
     VERSION           = VERSION
     REVISION          = REVISION
