@@ -27,7 +27,9 @@ pub(crate) enum Error {
     Unknown { name: String, version: String },
     #[error("{name} is not in the list of packages that `cargo tree` prints")]
     NoRoot { name: String },
-    #[error("SOURCE_DATE_EPOCH is not the seconds since 1970 that the SBOM is to be dated with: {0:?}")]
+    #[error(
+        "SOURCE_DATE_EPOCH is not the seconds since 1970, up to the year 9999, that the SBOM is to be dated with: {0:?}"
+    )]
     Date(String),
     #[error("cannot write to stdout")]
     Write(#[source] io::Error),

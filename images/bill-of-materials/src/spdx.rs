@@ -23,6 +23,8 @@ use crate::{
 const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
 /// In bytes, unpacked: a list of 150 crates has 12 KB.
 const LIST_AT_MOST: usize = 1 << 20;
+/// The end of the year 9999, in seconds since 1970: what a date of four digits for its year can say.
+const LAST: u64 = 253_402_300_799;
 const IMAGE: &str = "SPDXRef-Image";
 /// The bundle of authorities and the crate that it is written from: see images/rootfs.
 const AUTHORITIES: (&str, &str) = ("./etc/ssl/certs/ca-certificates.crt", "webpki-roots");
@@ -41,7 +43,7 @@ pub(crate) fn of_image(binary: &Path, rootfs: &Path) -> Result<Vec<u8>, Error> {
         files: &files,
         facts: &facts::gather()?,
         parts: parts::of_binary(binary, &bytes)?,
-        created: created()?,
+        created: date(&env::var("SOURCE_DATE_EPOCH").unwrap_or_default())?,
         revision: env::var("REVISION").ok().filter(|revision| can_be_fetched(revision)),
     };
     let mut text = serde_json::to_vec_pretty(&image.document()?).map_err(Error::Metadata)?;
@@ -73,10 +75,10 @@ fn can_be_fetched(revision: &str) -> bool {
     revision != "unknown" && !revision.ends_with("-dirty")
 }
 
-fn created() -> Result<SystemTime, Error> {
-    let text = env::var("SOURCE_DATE_EPOCH").unwrap_or_default();
-    let seconds = text.parse().ok().map(Duration::from_secs);
-    seconds.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)).ok_or(Error::Date(text))
+fn date(text: &str) -> Result<SystemTime, Error> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= LAST);
+    let since = seconds.map(Duration::from_secs).ok_or_else(|| Error::Date(text.to_owned()))?;
+    Ok(SystemTime::UNIX_EPOCH + since)
 }
 
 struct Image<'a> {
@@ -369,6 +371,21 @@ mod tests {
         assert_eq!(one, same);
         assert_ne!(one["documentNamespace"], other["documentNamespace"]);
         assert_eq!(other["packages"][1]["downloadLocation"], "NOASSERTION");
+    }
+
+    #[test]
+    fn a_date_has_a_year_of_four_digits() {
+        for (text, written) in [
+            ("0", "1970-01-01T00:00:00Z"),
+            ("1700000000", "2023-11-14T22:13:20Z"),
+            ("253402300799", "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(humantime::format_rfc3339_seconds(date(text).unwrap()).to_string(), written);
+        }
+        // The third counts milliseconds.
+        for wrong in ["", "abc", "1700000000000", "253402300800", "18446744073709551616"] {
+            assert!(matches!(date(wrong), Err(Error::Date(text)) if text == wrong), "{wrong}");
+        }
     }
 
     #[test]
