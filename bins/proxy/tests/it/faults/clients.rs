@@ -26,12 +26,12 @@ fn empty_lines_without_end_are_cut_off_too() {
 fn a_slow_body_is_carried_as_long_as_it_moves() {
     let origin = Origin::hello();
     let dir = tempfile::tempdir().unwrap();
-    let timeouts = "timeouts: {header: 1s, idle: 1s, body: 1s}";
+    let timeouts = "timeouts: {header: 3s, idle: 3s, body: 3s}";
     let proxy = Proxy::yaml(origin.address, dir.path(), timeouts, "");
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..12 {
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
         client.send(format!("c8\r\n{}\r\n", "x".repeat(200)));
     }
     assert_eq!(client.send("0\r\n\r\n").response().text(), "hello");
