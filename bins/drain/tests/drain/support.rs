@@ -1,6 +1,6 @@
 //! Scripted neighbours and clients for the tests of the real binary.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use podkit_testkit::{Finished, Run, eventually, program};
+use socket2::{Domain, Socket, Type};
 
 /// The real binary, with a log that the tests can read whoever runs them.
 pub(crate) fn drain(args: &[&str]) -> Run {
@@ -260,9 +261,18 @@ pub(crate) struct App {
     pub(crate) port: String,
 }
 
+/// Listens on a port that the socket table tells nothing of. The standard library's `bind` takes one, too, whose last
+/// user's connections are still in TIME_WAIT.
+fn listen_alone() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
 impl App {
     pub(crate) fn new() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
+        let listener = listen_alone().expect("some port is free");
         let port = listener.local_addr().expect("a listener has an address").port().to_string();
         Self { listener, port }
     }
