@@ -11,9 +11,11 @@ use crate::setup::{Volume, lines, messages, metric, missing, started};
 
 #[test]
 fn more_requests_fly_while_the_pace_holds_and_fewer_after_refusals() {
+    // Far more than the hundred requests that are watched: the rest shall not be over before the refusals.
+    const LINES: usize = 50_000;
     let (volume, cluster) = (Volume::new(), Elasticsearch::start());
     cluster.otherwise(Answer::After(Duration::from_millis(50)));
-    volume.write("app.log", &lines(0..100_000));
+    volume.write("app.log", &lines(0..LINES));
     let (run, admin) = volume.configured(&format!("elasticsearch: {{url: \"{}\"}}", cluster.url()));
     let ship = started(run.args(["--batch-lines", "100"]));
     cluster.wait_for_requests(1);
@@ -26,10 +28,10 @@ fn more_requests_fly_while_the_pace_holds_and_fewer_after_refusals() {
     cluster.otherwise(Answer::Status(429, "Retry-After: 0\r\n"));
     eventually("the limit is one again", || (limit() < 2.0).then_some(()));
     cluster.behave();
-    cluster.wait_for(100_000);
+    cluster.wait_for(LINES);
     let _ = ship.terminate().expect_exit(0);
     let got = cluster.messages();
-    assert_eq!((missing(100_000, &got), got.len()), (Vec::new(), 100_000));
+    assert_eq!((missing(LINES, &got), got.len()), (Vec::new(), LINES));
 }
 
 #[test]
