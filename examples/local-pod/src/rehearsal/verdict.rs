@@ -18,7 +18,7 @@ use crate::{
 const LEFT: End = End::Code(75);
 
 /// Over the end of a hook's budget, for the start of its process and for ours, which are many at once here.
-const LATE_HOOK: Duration = Duration::from_secs(1);
+const LATE_HOOK: Duration = Duration::from_secs(3);
 
 /// Everything that must not be, one line each.
 #[derive(Debug, Default)]
