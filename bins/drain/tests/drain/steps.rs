@@ -182,7 +182,7 @@ fn the_end_is_never_later_than_grace_less_reserve() {
         assert!(took < Duration::from_secs(8), "{took:?} with {extra:?}");
         let line = finished.stderr.lines().rfind(|line| line.contains("the deadline passed after")).unwrap();
         let after = line.split("after ").nth(1).unwrap().split('s').next().unwrap();
-        assert!(after.parse::<f64>().unwrap() <= 3.4, "a second late, on a machine that stalls: {line}");
+        assert!(after.parse::<f64>().unwrap() <= 3.0, "beyond the grace period: {line}");
     }
     drop(connection);
 }

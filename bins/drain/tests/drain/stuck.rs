@@ -135,7 +135,7 @@ fn a_step_that_is_stuck_does_not_outlast_the_budget() {
     assert!(took < Duration::from_secs(12), "{took:?}");
     let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     let spent = report["spent_seconds"].as_f64().unwrap();
-    assert!((2.8..5.0).contains(&spent), "a busy machine wakes it late, but not so late: {report}");
+    assert!((2.8..4.0).contains(&spent), "a busy machine wakes it late, but not so late: {report}");
 }
 
 /// Has a pipe as full as it can be.
