@@ -5,6 +5,7 @@ mod config;
 mod confined;
 mod kernel;
 mod leases;
+mod lost_proxies;
 mod several;
 mod shown;
 mod steps;

@@ -4,12 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, slow_proxy};
+use crate::support::{Answer, App, Neighbour, Proxy, drain, quick, ship, slow_proxy, traffic};
 use podkit_testkit::{Signal, free_port};
-
-fn traffic(in_flight: u64, open: u64) -> Traffic {
-    Traffic { in_flight, open, last: None }
-}
 
 #[test]
 fn all_proxies_must_be_quiet() {

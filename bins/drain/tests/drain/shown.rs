@@ -6,13 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Answer, App, Neighbour, Proxy, Traffic, drain, quick, ship, timed};
+use crate::support::{Answer, App, Neighbour, Proxy, drain, quick, ship, timed, traffic};
 use podkit_testkit::{Finished, Signal, eventually, free_port, program};
 use serde_json::Value;
-
-fn traffic(in_flight: u64, open: u64) -> Traffic {
-    Traffic { in_flight, open, last: None }
-}
 
 /// The last JSON line of the log.
 fn report(finished: &Finished) -> Value {

@@ -182,6 +182,16 @@ pub(crate) struct Traffic {
     pub(crate) last: Option<Instant>,
 }
 
+/// Of a proxy at which nothing has come yet.
+pub(crate) fn traffic(in_flight: u64, open: u64) -> Traffic {
+    Traffic { in_flight, open, last: None }
+}
+
+/// Of a proxy at which something came a moment ago.
+pub(crate) fn fresh_traffic(in_flight: u64, open: u64) -> Traffic {
+    Traffic { in_flight, open, last: Some(Instant::now()) }
+}
+
 /// The seconds of a `POST /drain?lease=5s&...`; zero where they cannot be read.
 pub(crate) fn lease_of(line: &str) -> Option<u64> {
     let lease = line.strip_prefix("POST /drain?lease=")?.split('&').next()?;
